@@ -1,0 +1,13 @@
+//! Settings: flags > environment > `nightshift.yaml` > defaults.
+//!
+//! Flags are each tool's own; this module does the other three. A bad file stops every tool
+//! with exit 9, file, line, column and a suggestion.
+
+mod load;
+mod schema;
+
+pub use load::{load, parse};
+pub use schema::{
+    Config, Council, Deploy, Harvest, Member, MemberPrompt, Memory, Nightly, Notify, Rule, Scan, Schedule,
+    Scorer, Serve, Train,
+};

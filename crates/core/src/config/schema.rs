@@ -1,0 +1,411 @@
+//! Every setting with its type, unit and default. One section a program.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// The whole of `nightshift.yaml`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Name of the served model; one pointer, one nightly run key and one calibration each.
+    pub target: String,
+    /// IANA time zone of "yesterday" and of the nightly date.
+    pub time_zone: String,
+    /// The base model's folder in Hugging Face layout.
+    pub base: Option<PathBuf>,
+    /// Section of `memory`.
+    pub memory: Memory,
+    /// Section of `harvest`.
+    pub harvest: Harvest,
+    /// Section of `train-lora`.
+    pub train: Train,
+    /// Section of `serve`.
+    pub serve: Serve,
+    /// Section of `deploy` (and of `rollback`, which shares its server).
+    pub deploy: Deploy,
+    /// Section of `nightly`.
+    pub nightly: Nightly,
+    /// Webhooks.
+    pub notify: Notify,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            target: "nightshift".into(),
+            time_zone: "UTC".into(),
+            base: None,
+            memory: Memory::default(),
+            harvest: Harvest::default(),
+            train: Train::default(),
+            serve: Serve::default(),
+            deploy: Deploy::default(),
+            nightly: Nightly::default(),
+            notify: Notify::default(),
+        }
+    }
+}
+
+/// Settings of the interaction memory.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Memory {
+    /// An answer succeeded when its confidence is above this, unless an error or feedback says otherwise.
+    pub success_above: f64,
+    /// Fewest feedback rows that `memory calibrate` fits on.
+    pub calibrate_min: usize,
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self { success_above: 0.7, calibrate_min: 50 }
+    }
+}
+
+/// How rewrites are accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scorer {
+    /// By tier of agreement.
+    Tiers,
+    /// By the formula of the documents (`legacy_score`), kept for comparison.
+    Legacy,
+}
+
+/// Settings of the harvester.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Harvest {
+    /// Also take answers whose confidence is below this (0-1), failed or not.
+    pub flag_below: Option<f64>,
+    /// Also take this share (0-1) of the window's answers, the least sure first.
+    pub flag_share: Option<f64>,
+    /// Most interactions that go to the council in one run.
+    pub max_items: usize,
+    /// What decides acceptance.
+    pub scorer: Scorer,
+    /// Least `quality_score` of an accepted row under `scorer: legacy`.
+    pub min_quality: f64,
+    /// Members that must give the same canonical answer.
+    pub agree: usize,
+    /// The council.
+    pub council: Council,
+    /// The scan over the night's rows.
+    pub scan: Scan,
+}
+
+impl Default for Harvest {
+    fn default() -> Self {
+        Self {
+            flag_below: None,
+            flag_share: None,
+            max_items: 500,
+            scorer: Scorer::Tiers,
+            min_quality: 0.7,
+            agree: 2,
+            council: Council::default(),
+            scan: Scan::default(),
+        }
+    }
+}
+
+/// The models that rewrite failed answers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Council {
+    /// The members.
+    pub members: Vec<Member>,
+    /// Requests in flight at once, over all members.
+    pub concurrency: usize,
+    /// Attempts per call, the first one included.
+    pub attempts: u32,
+    /// Most answer tokens.
+    pub max_tokens: u32,
+    /// Seconds for one call.
+    pub timeout_s: f64,
+    /// A member whose smallest token probability is below this abstains (0-1; needs log-probabilities).
+    pub min_vote_confidence: Option<f64>,
+}
+
+impl Default for Council {
+    fn default() -> Self {
+        Self {
+            members: Vec::new(),
+            concurrency: 4,
+            attempts: 4,
+            max_tokens: 1024,
+            timeout_s: 60.0,
+            min_vote_confidence: None,
+        }
+    }
+}
+
+/// How a member is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MemberPrompt {
+    /// The Agent-0 prompt: query and failed answer, reply in REASONING / ANSWER.
+    Agent0,
+    /// The original conversation alone; the member does not see the failed answer.
+    Blind,
+}
+
+/// One council member: any OpenAI-compatible endpoint.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Member {
+    /// Name used in rows and logs.
+    pub name: String,
+    /// For example `http://127.0.0.1:8101/v1`.
+    pub base_url: String,
+    /// The model id at that endpoint.
+    pub model: String,
+    /// Environment variable that holds the API key.
+    #[serde(default)]
+    pub api_key_env: Option<String>,
+    /// How it is asked.
+    #[serde(default = "agent0")]
+    pub prompt: MemberPrompt,
+}
+
+const fn agent0() -> MemberPrompt {
+    MemberPrompt::Agent0
+}
+
+/// The scan that looks for one answer or one n-gram over-represented in a night's rows.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Scan {
+    /// Fewest rows a night needs for the scan to say anything.
+    pub min_rows: usize,
+}
+
+impl Default for Scan {
+    fn default() -> Self {
+        Self { min_rows: 8 }
+    }
+}
+
+/// Learning-rate schedule after warm-up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Schedule {
+    /// To zero.
+    Linear,
+    /// Half a cosine to zero.
+    Cosine,
+    /// No change.
+    Constant,
+}
+
+/// Settings of the trainer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Train {
+    /// LoRA rank.
+    pub rank: usize,
+    /// LoRA alpha; the update is scaled by alpha / rank.
+    pub alpha: f64,
+    /// Adapted matrices: any of q_proj k_proj v_proj o_proj gate_proj up_proj down_proj.
+    pub targets: Vec<String>,
+    /// Rows in one forward pass.
+    pub batch_size: usize,
+    /// Passes in one optimiser step.
+    pub gradient_accumulation: usize,
+    /// Peak learning rate.
+    pub learning_rate: f64,
+    /// Passes over the data.
+    pub num_epochs: usize,
+    /// Schedule after warm-up.
+    pub schedule: Schedule,
+    /// Warm-up optimiser steps.
+    pub warmup_steps: usize,
+    /// Decoupled weight decay.
+    pub weight_decay: f64,
+    /// L2 norm that gradients are clipped to.
+    pub max_grad_norm: f64,
+    /// Fewest accepted examples for a training run.
+    pub min_examples: usize,
+    /// Minutes one nightly training may take; decides how many older rows are sampled.
+    pub max_minutes: f64,
+    /// Longest example in tokens.
+    pub max_length: usize,
+    /// Replay rows for each accepted row.
+    pub replay_ratio: f64,
+    /// Least confidence (smallest token probability) of an answer that is replayed.
+    pub replay_above: f64,
+    /// Optimiser steps between checkpoints.
+    pub checkpoint_steps: usize,
+    /// Threads; 0 takes every core.
+    pub threads: usize,
+}
+
+impl Default for Train {
+    fn default() -> Self {
+        Self {
+            rank: 16,
+            alpha: 32.0,
+            targets: ["q_proj", "k_proj", "v_proj", "o_proj"].map(String::from).to_vec(),
+            batch_size: 4,
+            gradient_accumulation: 8,
+            learning_rate: 5e-5,
+            num_epochs: 3,
+            schedule: Schedule::Linear,
+            warmup_steps: 0,
+            weight_decay: 0.0,
+            max_grad_norm: 1.0,
+            min_examples: 5,
+            max_minutes: 30.0,
+            max_length: 2048,
+            replay_ratio: 1.0,
+            replay_above: 0.9,
+            checkpoint_steps: 25,
+            threads: 0,
+        }
+    }
+}
+
+/// Settings of the server.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Serve {
+    /// Address and port.
+    pub listen: String,
+    /// Requests answered at once.
+    pub workers: usize,
+    /// Threads of one worker's arithmetic; 0 shares the cores among the workers.
+    pub threads: usize,
+    /// Requests that may wait; further ones are answered 429.
+    pub queue: usize,
+    /// Most answer tokens when a request does not say.
+    pub max_tokens: usize,
+    /// Seconds a request may take.
+    pub timeout_s: f64,
+    /// Largest request body in bytes.
+    pub max_body_bytes: usize,
+    /// Follow the pointer row (`true`), or serve the base and explicitly named adapters only.
+    pub follow: bool,
+    /// Record every exchange in `capture.db`.
+    pub record: bool,
+}
+
+impl Default for Serve {
+    fn default() -> Self {
+        Self {
+            listen: "127.0.0.1:8000".into(),
+            workers: 1,
+            threads: 0,
+            queue: 64,
+            max_tokens: 512,
+            timeout_s: 120.0,
+            max_body_bytes: 4 << 20,
+            follow: true,
+            record: true,
+        }
+    }
+}
+
+/// What the watch decides by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Rule {
+    /// Anytime-valid evidence against the incumbent's own rate.
+    Evalue,
+    /// The fixed rule of the documents: success below 85 % or latency above 1000 ms at the end.
+    Fixed,
+}
+
+/// Settings of deployment.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Deploy {
+    /// The server that answers; `http://` and `serve.listen` when absent.
+    pub server_url: Option<String>,
+    /// Registered evaluation set of the gate.
+    pub gate_set: String,
+    /// One-sided significance level of the gate.
+    pub gate_alpha: f64,
+    /// Largest share of gate items that may be lost (0-1).
+    pub max_lost_share: f64,
+    /// Most answer tokens for a gate item.
+    pub gate_max_tokens: u32,
+    /// Seconds of watching after the switch.
+    pub watch_s: f64,
+    /// Fewest observations for a verdict; probes make up the difference.
+    pub min_requests: usize,
+    /// Chance of ever taking back an equal adapter because of failures.
+    pub alpha_failures: f64,
+    /// Chance of ever taking back an equal adapter because of latency.
+    pub alpha_latency: f64,
+    /// What the watch decides by.
+    pub rule: Rule,
+    /// Further alarm: success below this (0-1).
+    pub min_success_rate: Option<f64>,
+    /// Further alarm: mean latency above this many milliseconds.
+    pub max_latency_ms: Option<f64>,
+    /// Seconds after which an unattended tentative switch is taken back.
+    pub lease_s: f64,
+}
+
+impl Default for Deploy {
+    fn default() -> Self {
+        Self {
+            server_url: None,
+            gate_set: "gate".into(),
+            gate_alpha: 0.05,
+            max_lost_share: 0.04,
+            gate_max_tokens: 256,
+            watch_s: 60.0,
+            min_requests: 30,
+            alpha_failures: 0.03,
+            alpha_latency: 0.02,
+            rule: Rule::Evalue,
+            min_success_rate: None,
+            max_latency_ms: None,
+            lease_s: 15.0,
+        }
+    }
+}
+
+/// Settings of the nightly run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Nightly {
+    /// Minutes the harvest may take.
+    pub harvest_minutes: f64,
+    /// Minutes the training may take.
+    pub train_minutes: f64,
+    /// Minutes the deployment may take.
+    pub deploy_minutes: f64,
+    /// Minutes the whole night may take.
+    pub total_minutes: f64,
+    /// Free disk space that a night needs, in GB (10^9 bytes).
+    pub min_disk_gb: f64,
+    /// Days that log files are kept.
+    pub keep_logs_days: u32,
+    /// Releases that are kept although nothing refers to them.
+    pub keep_releases: usize,
+}
+
+impl Default for Nightly {
+    fn default() -> Self {
+        Self {
+            harvest_minutes: 30.0,
+            train_minutes: 30.0,
+            deploy_minutes: 10.0,
+            total_minutes: 90.0,
+            min_disk_gb: 2.0,
+            keep_logs_days: 14,
+            keep_releases: 5,
+        }
+    }
+}
+
+/// Where news is sent.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Notify {
+    /// Slack-compatible webhook.
+    pub webhook: Option<String>,
+}

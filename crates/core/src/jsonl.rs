@@ -1,0 +1,124 @@
+//! JSON Lines: reading with file and line in every complaint, writing all or nothing.
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::error::{Failure, OrFail};
+use crate::files::{self, FileError};
+
+/// A line longer than this is reported as bad, so that a hostile file cannot eat the memory.
+pub const MAX_LINE_BYTES: usize = 16 << 20;
+
+/// A line that could not be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BadLine {
+    /// The file.
+    pub path: PathBuf,
+    /// Its number, from 1.
+    pub line: usize,
+    /// Why.
+    pub why: String,
+}
+
+impl std::fmt::Display for BadLine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}: {}", self.path.display(), self.line, self.why)
+    }
+}
+
+/// What a file held.
+#[derive(Debug)]
+pub struct Lines<T> {
+    /// The rows, each with its line number.
+    pub rows: Vec<(usize, T)>,
+    /// The lines that could not be used.
+    pub bad: Vec<BadLine>,
+}
+
+/// Calls `each` for every non-blank line that parses, and returns the others.
+pub fn for_each<T: DeserializeOwned>(
+    path: &Path,
+    mut each: impl FnMut(usize, T) -> Result<(), Failure>,
+) -> Result<Vec<BadLine>, Failure> {
+    let mut reader = BufReader::with_capacity(1 << 16, files::open(path)?);
+    let mut bad = Vec::new();
+    let mut bytes = Vec::new();
+    for line in 1.. {
+        bytes.clear();
+        let mut limited = std::io::Read::take(&mut reader, MAX_LINE_BYTES as u64 + 1);
+        let count =
+            limited.read_until(b'\n', &mut bytes).or_fail(|| format!("cannot read {}", path.display()))?;
+        if count == 0 {
+            break;
+        }
+        if count > MAX_LINE_BYTES {
+            reader.skip_until(b'\n').or_fail(|| format!("cannot read {}", path.display()))?;
+            bad.push(BadLine {
+                path: path.to_owned(),
+                line,
+                why: format!("longer than {MAX_LINE_BYTES} bytes"),
+            });
+            continue;
+        }
+        let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes).trim_ascii();
+        if text.is_empty() {
+            continue;
+        }
+        match serde_json::from_slice(text) {
+            Ok(row) => each(line, row)?,
+            Err(error) => bad.push(BadLine { path: path.to_owned(), line, why: error.to_string() }),
+        }
+    }
+    Ok(bad)
+}
+
+/// Reads a whole file.
+pub fn read<T: DeserializeOwned>(path: &Path) -> Result<Lines<T>, Failure> {
+    let mut rows = Vec::new();
+    let bad = for_each(path, |line, row| {
+        rows.push((line, row));
+        Ok(())
+    })?;
+    Ok(Lines { rows, bad })
+}
+
+/// Writes a whole file, one row a line, all or nothing.
+pub fn write<T: Serialize>(path: &Path, rows: impl IntoIterator<Item = T>) -> Result<(), FileError> {
+    files::write_atomic_with(path, |file| {
+        for row in rows {
+            serde_json::to_writer(&mut *file, &row)?;
+            file.write_all(b"\n")?;
+        }
+        Ok(())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bad_lines_are_named_and_the_rest_is_used() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("rows.jsonl");
+        files::write_atomic(&path, b"\xef\xbb\xbf{\"a\":1}\n\nnot json\n{\"a\":2}").unwrap();
+        let lines: Lines<serde_json::Value> = read(&path).unwrap();
+        assert_eq!(lines.rows.iter().map(|row| row.0).collect::<Vec<_>>(), [1, 4]);
+        assert_eq!(lines.bad.len(), 1);
+        assert!(lines.bad[0].to_string().contains("rows.jsonl:3: "), "{}", lines.bad[0]);
+    }
+
+    #[test]
+    fn a_huge_line_is_skipped_without_being_held() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("rows.jsonl");
+        let mut bytes = vec![b'x'; MAX_LINE_BYTES + 10];
+        bytes.extend_from_slice(b"\n{\"a\":2}\n");
+        files::write_atomic(&path, &bytes).unwrap();
+        let lines: Lines<serde_json::Value> = read(&path).unwrap();
+        assert_eq!((lines.rows.len(), lines.bad[0].line), (1, 1));
+    }
+}

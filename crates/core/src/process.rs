@@ -1,0 +1,164 @@
+//! Starting sibling programs, with a deadline, in their own process group.
+
+use std::io::Read;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process_group};
+
+use crate::clock::Clock;
+use crate::error::{Failure, OrFail};
+use crate::signal::Stop;
+
+/// Time between SIGTERM and SIGKILL.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// How a child ended.
+#[derive(Debug, Clone)]
+pub struct Ended {
+    /// Exit code; 128 + signal when killed.
+    pub code: i32,
+    /// Everything it wrote to stdout.
+    pub stdout: String,
+    /// Everything it wrote to stderr.
+    pub stderr: String,
+    /// True when the deadline ended it.
+    pub timed_out: bool,
+    /// How long it ran.
+    pub seconds: f64,
+}
+
+impl Ended {
+    /// The last JSON object on stdout.
+    pub fn json(&self) -> Option<serde_json::Value> {
+        self.stdout.lines().rev().find_map(|line| serde_json::from_str(line).ok())
+    }
+}
+
+/// The sibling program `name`: beside this one.
+pub fn sibling(name: &str) -> Result<PathBuf, Failure> {
+    let me = std::env::current_exe().or_fail(|| "cannot find this program's own file".into())?;
+    // Tests run from target/<profile>/deps; the programs lie one level up.
+    let folders = [me.parent(), me.parent().and_then(Path::parent)];
+    let found = folders.into_iter().flatten().map(|folder| folder.join(name)).find(|path| path.is_file());
+    found.ok_or_else(|| {
+        Failure::failed(format!("the program `{name}` is not beside {}", me.display()))
+            .hint("build or install all programs into one folder: cargo build --release")
+    })
+}
+
+/// Makes a command lead its own process group and die with this process.
+pub fn prepare(command: &mut Command) {
+    command.process_group(0).env("NIGHTSHIFT_PARENT", std::process::id().to_string());
+}
+
+/// Called by every program at its start: when a Nightshift parent started it, it dies with that parent.
+pub(crate) fn follow_parent(environment: &crate::env::Env) {
+    let Some(parent) = environment.get("NIGHTSHIFT_PARENT").and_then(|pid| pid.parse::<i32>().ok()) else {
+        return;
+    };
+    let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
+    let orphaned = rustix::process::getppid().is_none_or(|pid| pid.as_raw_nonzero().get() != parent);
+    if orphaned && rustix::process::getppid().is_some_and(|pid| pid.as_raw_nonzero().get() == 1) {
+        // The parent died before the line above took effect.
+        let _ = rustix::process::kill_process(rustix::process::getpid(), Signal::KILL);
+    }
+}
+
+/// Runs a command to its end, or ends its whole process group at the deadline or when asked to stop.
+pub fn run(mut command: Command, deadline: Duration, clock: &Clock, stop: &Stop) -> Result<Ended, Failure> {
+    prepare(&mut command);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let name = command.get_program().to_string_lossy().into_owned();
+    let started = clock.elapsed();
+    let mut child = command.spawn().or_fail(|| format!("cannot start {name}"))?;
+    let out = drain(child.stdout.take());
+    let err = drain(child.stderr.take());
+    let mut timed_out = false;
+    let status = loop {
+        if let Some(status) = child.try_wait().or_fail(|| format!("cannot wait for {name}"))? {
+            break status;
+        }
+        timed_out = clock.elapsed() - started >= deadline;
+        if timed_out || stop.requested().is_some() {
+            break end(&mut child, clock)?;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    };
+    let code = status
+        .code()
+        .unwrap_or_else(|| 128 + std::os::unix::process::ExitStatusExt::signal(&status).unwrap_or(0));
+    let seconds = (clock.elapsed() - started).as_secs_f64();
+    Ok(Ended { code, stdout: join(out), stderr: join(err), timed_out, seconds })
+}
+
+/// Ends a child's process group: SIGTERM, then SIGKILL.
+pub fn end(child: &mut Child, clock: &Clock) -> Result<std::process::ExitStatus, Failure> {
+    let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    let signal = |signal| group.map(|group| kill_process_group(group, signal));
+    signal(Signal::TERM);
+    let asked = clock.elapsed();
+    while clock.elapsed() - asked < GRACE {
+        if let Some(status) = child.try_wait().or_fail(|| "cannot wait for a child".into())? {
+            signal(Signal::KILL);
+            return Ok(status);
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    signal(Signal::KILL);
+    child.wait().or_fail(|| "cannot wait for a child".into())
+}
+
+fn drain(pipe: Option<impl Read + Send + 'static>) -> Option<std::thread::JoinHandle<String>> {
+    pipe.map(|mut pipe| {
+        std::thread::spawn(move || {
+            let mut bytes = Vec::new();
+            let _ = pipe.read_to_end(&mut bytes);
+            String::from_utf8_lossy(&bytes).into_owned()
+        })
+    })
+}
+
+fn join(handle: Option<std::thread::JoinHandle<String>>) -> String {
+    handle.and_then(|handle| handle.join().ok()).unwrap_or_default()
+}
+
+/// Peak resident memory of this process in bytes, from the kernel's own account.
+pub fn peak_rss_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let kilobytes = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))
+        .and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok());
+    kilobytes.unwrap_or(0) * 1024
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str) -> Command {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        command
+    }
+
+    #[test]
+    fn a_stuck_child_is_ended_with_its_children() {
+        let clock = Clock::new(None);
+        let ended =
+            run(shell("sleep 60 & sleep 60"), Duration::from_millis(100), &clock, &Stop::default()).unwrap();
+        assert!(ended.timed_out && ended.code == 143 && ended.seconds < 4.0, "{ended:?}");
+    }
+
+    #[test]
+    fn output_and_code_come_back() {
+        let clock = Clock::new(None);
+        let script = "echo noise; echo '{\"a\": 1}'; echo bad >&2; exit 4";
+        let ended = run(shell(script), Duration::from_secs(20), &clock, &Stop::default()).unwrap();
+        assert_eq!((ended.code, ended.stderr.as_str(), ended.timed_out), (4, "bad\n", false));
+        assert_eq!(ended.json().unwrap()["a"], 1);
+    }
+}
