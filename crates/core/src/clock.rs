@@ -1,7 +1,7 @@
 //! The only place that reads the time.
 //!
 //! `Clock::now` is the wall clock (UTC). `NIGHTSHIFT_NOW` pins it to one instant for tests
-//! and the demo; the monotonic clock and sleeping stay real, so that time limits work.
+//! and the demo; the monotonic clock, sleeping and leases stay real, so that time limits work.
 
 use std::time::{Duration, Instant};
 
@@ -29,6 +29,12 @@ impl Clock {
     #[expect(clippy::disallowed_methods, reason = "this module is the one reader of the clock")]
     pub fn now(&self) -> Timestamp {
         self.pinned.unwrap_or_else(Timestamp::now)
+    }
+
+    /// The wall clock, never pinned: for leases, on which two running processes must agree.
+    #[expect(clippy::disallowed_methods, reason = "this module is the one reader of the clock")]
+    pub fn real(&self) -> Timestamp {
+        Timestamp::now()
     }
 
     /// True when `NIGHTSHIFT_NOW` pins the wall clock.

@@ -1,15 +1,18 @@
 //! Runner, config, paths, files, locks, clock, store, journal, events, metrics and shared rows of
 //! every Nightshift tool. Free of HTTP, async and candle.
 
+pub mod audit;
 pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod crash;
 pub mod ctx;
+pub mod deployment;
 pub mod env;
 pub mod error;
 pub mod evalset;
 pub mod events;
+pub mod exchange;
 pub mod exit;
 pub mod files;
 pub mod interaction;
@@ -26,6 +29,7 @@ pub mod random;
 pub mod release;
 pub mod signal;
 pub mod store;
+pub mod summary;
 pub mod training_row;
 
 pub use cli::{Outcome, Tool};

@@ -6,17 +6,21 @@
 
 use std::path::{Path, PathBuf};
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::clock::{parse_time, rfc3339};
+use crate::clock::{Clock, parse_time, rfc3339};
 use crate::ctx::Ctx;
 use crate::error::{Failure, OrFail};
 use crate::journal::{self, Change};
 use crate::paths::Paths;
-use crate::{events, files, metrics};
+use crate::store::Store;
+use crate::{events, files, metrics, release};
+
+/// The file in a live folder that says for which row it was made.
+const NOTE: &str = "pointer.json";
 
 /// The row of one target. Generation 0: nothing was ever deployed.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
@@ -36,14 +40,15 @@ pub struct Pointer {
 }
 
 impl Pointer {
-    /// True when a tentative switch was abandoned.
-    pub fn lapsed(&self, now: Timestamp) -> bool {
-        self.tentative && self.lease_until.as_deref().and_then(parse_time).is_none_or(|until| until <= now)
+    /// True when a tentative switch was abandoned. Leases go by the real wall clock, pinned or not.
+    pub fn lapsed(&self, clock: &Clock) -> bool {
+        let until = self.lease_until.as_deref().and_then(parse_time);
+        self.tentative && until.is_none_or(|until| until <= clock.real())
     }
 
     /// The adapter that must answer now.
-    pub fn effective(&self, now: Timestamp) -> Option<&str> {
-        if self.lapsed(now) { self.previous_adapter_id.as_deref() } else { self.adapter_id.as_deref() }
+    pub fn effective(&self, clock: &Clock) -> Option<&str> {
+        if self.lapsed(clock) { self.previous_adapter_id.as_deref() } else { self.adapter_id.as_deref() }
     }
 }
 
@@ -100,9 +105,9 @@ pub fn switch(ctx: &Ctx, tx: &Transaction<'_>, wanted: &Switch<'_>) -> Result<Po
         generation: before.generation + 1,
         adapter_id: wanted.adapter_id.map(str::to_owned),
         // A lapsed pointer was never live: what came before it is what was.
-        previous_adapter_id: before.effective(now).map(str::to_owned),
+        previous_adapter_id: before.effective(&ctx.clock).map(str::to_owned),
         tentative: wanted.lease.is_some(),
-        lease_until: wanted.lease.map(|lease| rfc3339(now + lease)),
+        lease_until: wanted.lease.map(|lease| rfc3339(ctx.clock.real() + lease)),
         deployment_id: wanted.deployment_id.map(str::to_owned),
     };
     tx.execute(
@@ -140,7 +145,7 @@ pub fn switch(ctx: &Ctx, tx: &Transaction<'_>, wanted: &Switch<'_>) -> Result<Po
 /// Confirms a tentative pointer.
 pub fn confirm(ctx: &Ctx, tx: &Transaction<'_>, expected: i64, why: &str) -> Result<Pointer, Failure> {
     let before = read(tx, &ctx.config.target)?;
-    if before.generation != expected || before.lapsed(ctx.clock.now()) {
+    if before.generation != expected || before.lapsed(&ctx.clock) {
         return Err(fenced(expected, before.generation));
     }
     let after = Pointer { tentative: false, lease_until: None, ..before.clone() };
@@ -155,14 +160,13 @@ pub fn confirm(ctx: &Ctx, tx: &Transaction<'_>, expected: i64, why: &str) -> Res
 
 /// Prolongs the lease of a tentative pointer; refused once it has lapsed or moved.
 pub fn renew(ctx: &Ctx, tx: &Transaction<'_>, expected: i64, lease: SignedDuration) -> Result<(), Failure> {
-    let now = ctx.clock.now();
     let pointer = read(tx, &ctx.config.target)?;
-    if pointer.generation != expected || pointer.lapsed(now) {
+    if pointer.generation != expected || !pointer.tentative || pointer.lapsed(&ctx.clock) {
         return Err(fenced(expected, pointer.generation));
     }
     tx.execute(
         "UPDATE pointer SET lease_until = ?2 WHERE target = ?1",
-        params![ctx.config.target, rfc3339(now + lease)],
+        params![ctx.config.target, rfc3339(ctx.clock.real() + lease)],
     )?;
     Ok(())
 }
@@ -221,6 +225,60 @@ pub fn history(connection: &Connection, target: &str) -> Result<Vec<Past>, Failu
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
+/// A state that may be made live again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct GoodState {
+    /// The generation in which it was last good; 0 is the time before the first deployment.
+    pub generation: i64,
+    /// What was live; absent for the base model.
+    pub adapter_id: Option<String>,
+    /// The generation that first brought it: what a return of a return points at.
+    pub original: i64,
+}
+
+/// The states that may be returned to, newest first: good generations before the present one whose adapter
+/// is another one and is neither banned nor cleaned up. The base model alone was there before generation 1.
+pub fn good_states(connection: &Connection, target: &str) -> Result<Vec<GoodState>, Failure> {
+    let live = read(connection, target)?;
+    let mut statement = connection.prepare(
+        "SELECT h.generation, h.adapter_id, (SELECT min(o.generation) FROM pointer_history o
+             WHERE o.target = h.target AND o.adapter_id = h.adapter_id AND o.state = 'good')
+         FROM pointer_history h LEFT JOIN releases r ON r.adapter_id = h.adapter_id
+         WHERE h.target = ?1 AND h.state = 'good' AND h.generation < ?2 AND h.adapter_id IS NOT ?3
+             AND (h.adapter_id IS NULL OR r.status IN ('new', 'good'))
+         ORDER BY h.generation DESC",
+    )?;
+    let rows = statement.query_map(params![target, live.generation, live.adapter_id], |row| {
+        let original: Option<i64> = row.get(2)?;
+        Ok(GoodState { generation: row.get(0)?, adapter_id: row.get(1)?, original: original.unwrap_or(0) })
+    })?;
+    let mut states: Vec<GoodState> = Vec::new();
+    for row in rows {
+        let state = row?;
+        if states.iter().all(|known| known.adapter_id != state.adapter_id) {
+            states.push(state);
+        }
+    }
+    if live.adapter_id.is_some() && states.iter().all(|state| state.adapter_id.is_some()) {
+        states.push(GoodState { generation: 0, adapter_id: None, original: 0 });
+    }
+    Ok(states)
+}
+
+/// The newest of [`good_states`] whose adapter is still whole on disk.
+pub fn newest_restorable(ctx: &Ctx, store: &Store) -> Result<Option<GoodState>, Failure> {
+    for state in good_states(store.read(), &ctx.config.target)? {
+        let whole = state.adapter_id.as_ref().map(|id| release::verify(&ctx.paths.loras().join(id)));
+        match whole {
+            Some(Err(failure)) => {
+                tracing::warn!(generation = state.generation, "passed over: {}", failure.chain());
+            }
+            _ => return Ok(Some(state)),
+        }
+    }
+    Ok(None)
+}
+
 /// The folder of a generation.
 pub fn live_dir(paths: &Paths, generation: i64) -> PathBuf {
     paths.loras().join("live").join(generation.to_string())
@@ -234,6 +292,11 @@ pub fn project(paths: &Paths, pointer: &Pointer, summary: Option<(&str, &Value)>
     }
     let loras = paths.loras();
     let live = live_dir(paths, pointer.generation);
+    if live.exists() && !describes(&live, pointer) {
+        // A store that was restored from a backup counts its generations anew.
+        let stale = live.with_file_name(format!(".tmp-stale-{}-{}", pointer.generation, std::process::id()));
+        files::rename(&live, &stale)?;
+    }
     if !live.exists() {
         stage_live(&loras, &live, pointer)?;
     }
@@ -248,10 +311,54 @@ pub fn project(paths: &Paths, pointer: &Pointer, summary: Option<(&str, &Value)>
     Ok(())
 }
 
+/// Projects until the row stays the same meanwhile: whoever moves it last also moves the link last,
+/// even when a rollback works beside a running deployment. `summary` goes with the first row seen.
+pub fn settle(ctx: &Ctx, store: &Store, summary: Option<(&str, &Value)>) -> Result<Pointer, Failure> {
+    let target = &ctx.config.target;
+    let mut pointer = read(store.read(), target)?;
+    project(&ctx.paths, &pointer, summary)?;
+    loop {
+        let now = read(store.read(), target)?;
+        if now.generation == pointer.generation {
+            return Ok(now);
+        }
+        project(&ctx.paths, &now, None)?;
+        pointer = now;
+    }
+}
+
+/// Makes sure that a switch could be projected, before the row moves: both folders take new entries,
+/// and nothing but a link is at `loras/current`.
+pub fn check_links(paths: &Paths) -> Result<(), Failure> {
+    let link = paths.loras().join("current");
+    if std::fs::symlink_metadata(&link).is_ok_and(|meta| !meta.file_type().is_symlink()) {
+        return Err(Failure::refused(format!(
+            "{} is not a link: it was not made by Nightshift",
+            link.display()
+        ))
+        .hint("move it away; deploy and rollback make the link themselves"));
+    }
+    let live = paths.loras().join("live");
+    for folder in [paths.loras(), live] {
+        files::create_dir(&folder)?;
+        let trial = folder.join(format!(".tmp-trial-{}", std::process::id()));
+        files::create_symlink(Path::new("nowhere"), &trial)?;
+        files::remove_file(&trial)?;
+    }
+    Ok(())
+}
+
 /// Writes a summary file into a live folder.
 pub fn write_summary(live: &Path, name: &str, summary: &Value) -> Result<(), Failure> {
     let text = serde_json::to_vec_pretty(summary).or_fail(|| format!("{name} cannot be written"))?;
     Ok(files::write_atomic(&live.join(name), &text)?)
+}
+
+/// True when the folder was made for this very row.
+fn describes(live: &Path, pointer: &Pointer) -> bool {
+    let note =
+        files::read(&live.join(NOTE)).ok().and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok());
+    note.is_some_and(|note| note["adapter_id"].as_str() == pointer.adapter_id.as_deref())
 }
 
 fn stage_live(loras: &Path, live: &Path, pointer: &Pointer) -> Result<(), Failure> {
@@ -268,7 +375,7 @@ fn stage_live(loras: &Path, live: &Path, pointer: &Pointer) -> Result<(), Failur
         }
     }
     let note = json!({"generation": pointer.generation, "adapter_id": pointer.adapter_id});
-    let text = serde_json::to_vec_pretty(&note).or_fail(|| "pointer.json cannot be written".into())?;
-    files::write_atomic(&staged.join("pointer.json"), &text)?;
+    let text = serde_json::to_vec_pretty(&note).or_fail(|| format!("{NOTE} cannot be written"))?;
+    files::write_atomic(&staged.join(NOTE), &text)?;
     files::publish_dir(&staged, live).map_err(Failure::from)
 }

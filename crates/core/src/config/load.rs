@@ -57,16 +57,21 @@ pub fn parse(path: &Path, text: &str) -> Result<Config, Failure> {
 fn suggestion(message: &str) -> Option<&str> {
     let names: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
     let unknown = message.find("unknown ").map(|_| names.first().copied())??;
-    let known = names.iter().skip(1).filter(|name| !name.is_empty());
+    nearest(unknown, names.iter().skip(1).filter(|name| !name.is_empty()).copied())
+}
+
+/// The known name nearest to an unknown one, if any is near: for "did you mean".
+pub fn nearest<'a>(unknown: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     known
-        .map(|name| (distance(unknown, name), *name))
+        .into_iter()
+        .map(|name| (distance(unknown, name), name))
         .min()
         .filter(|(distance, name)| *distance <= (name.len() / 2).max(2))
         .map(|(_, name)| name)
 }
 
 /// Levenshtein distance, in characters.
-pub(crate) fn distance(a: &str, b: &str) -> usize {
+fn distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, from) in a.chars().enumerate() {
@@ -138,7 +143,6 @@ fn check(config: &Config) -> Result<(), Failure> {
     rate("harvest.flag_share", config.harvest.flag_share.unwrap_or(0.0))?;
     rate("harvest.council.min_vote_confidence", config.harvest.council.min_vote_confidence.unwrap_or(0.0))?;
     rate("train.replay_above", config.train.replay_above)?;
-    rate("deploy.gate_alpha", config.deploy.gate_alpha)?;
     rate("deploy.max_lost_share", config.deploy.max_lost_share)?;
     rate("deploy.min_success_rate", config.deploy.min_success_rate.unwrap_or(0.0))?;
     positive("train.rank", config.train.rank as f64)?;
@@ -149,6 +153,24 @@ fn check(config: &Config) -> Result<(), Failure> {
     positive("train.num_epochs", config.train.num_epochs as f64)?;
     positive("serve.workers", config.serve.workers as f64)?;
     positive("deploy.lease_s", config.deploy.lease_s)?;
+    positive("deploy.latency_tolerance", config.deploy.latency_tolerance)?;
+    for (name, alpha) in [
+        ("deploy.gate_alpha", config.deploy.gate_alpha),
+        ("deploy.alpha_failures", config.deploy.alpha_failures),
+        ("deploy.alpha_latency", config.deploy.alpha_latency),
+    ] {
+        if !(alpha > 0.0 && alpha < 1.0) {
+            return Err(Failure::config(format!(
+                "{name} is {alpha}, but it must be strictly between 0 and 1"
+            )));
+        }
+    }
+    if !(config.deploy.watch_s.is_finite() && config.deploy.watch_s >= 0.0) {
+        return Err(Failure::config(format!(
+            "deploy.watch_s is {}, but it is seconds",
+            config.deploy.watch_s
+        )));
+    }
     let mut names: Vec<&str> = config.harvest.council.members.iter().map(|m| m.name.as_str()).collect();
     names.sort_unstable();
     if let Some(pair) = names.windows(2).find(|pair| pair[0] == pair[1]) {

@@ -6,7 +6,7 @@
 mod load;
 mod schema;
 
-pub use load::{load, parse};
+pub use load::{load, nearest, parse};
 pub use schema::{
     Config, Council, Deploy, Harvest, Member, MemberPrompt, Memory, Nightly, Notify, Rule, Scan, Schedule,
     Scorer, Serve, Train,

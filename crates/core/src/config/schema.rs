@@ -338,6 +338,8 @@ pub struct Deploy {
     pub alpha_failures: f64,
     /// Chance of ever taking back an equal adapter because of latency.
     pub alpha_latency: f64,
+    /// An answer counts as slow when it costs more than this times the incumbent's median (or 90th percentile).
+    pub latency_tolerance: f64,
     /// What the watch decides by.
     pub rule: Rule,
     /// Further alarm: success below this (0-1).
@@ -360,6 +362,7 @@ impl Default for Deploy {
             min_requests: 30,
             alpha_failures: 0.03,
             alpha_latency: 0.02,
+            latency_tolerance: 1.5,
             rule: Rule::Evalue,
             min_success_rate: None,
             max_latency_ms: None,

@@ -1,0 +1,9 @@
+//! Golden numbers from SciPy, statsmodels and scikit-learn (fixtures/stats/make.py), properties, simulations.
+
+mod alarms;
+mod calibration;
+mod describing;
+mod golden;
+mod intervals;
+mod pairs;
+mod specials;
