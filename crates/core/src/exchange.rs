@@ -73,6 +73,11 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// Over exchanges.
+    pub fn over(exchanges: &[Exchange]) -> Self {
+        Self::of(exchanges.iter().map(|exchange| (exchange.failed(), exchange.latency_ms)))
+    }
+
     /// Over (failed, latency in milliseconds).
     pub fn of(outcomes: impl IntoIterator<Item = (bool, f64)>) -> Self {
         let (mut failed, mut latencies) = (0_usize, Vec::new());

@@ -27,6 +27,7 @@ pub mod printer;
 pub mod process;
 pub mod random;
 pub mod release;
+pub mod restore;
 pub mod signal;
 pub mod store;
 pub mod summary;

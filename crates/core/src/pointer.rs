@@ -17,7 +17,7 @@ use crate::error::{Failure, OrFail};
 use crate::journal::{self, Change};
 use crate::paths::Paths;
 use crate::store::Store;
-use crate::{events, files, metrics, release};
+use crate::{events, files, metrics};
 
 /// The file in a live folder that says for which row it was made.
 const NOTE: &str = "pointer.json";
@@ -223,60 +223,6 @@ pub fn history(connection: &Connection, target: &str) -> Result<Vec<Past>, Failu
         })
     })?;
     Ok(rows.collect::<Result<_, _>>()?)
-}
-
-/// A state that may be made live again.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct GoodState {
-    /// The generation in which it was last good; 0 is the time before the first deployment.
-    pub generation: i64,
-    /// What was live; absent for the base model.
-    pub adapter_id: Option<String>,
-    /// The generation that first brought it: what a return of a return points at.
-    pub original: i64,
-}
-
-/// The states that may be returned to, newest first: good generations before the present one whose adapter
-/// is another one and is neither banned nor cleaned up. The base model alone was there before generation 1.
-pub fn good_states(connection: &Connection, target: &str) -> Result<Vec<GoodState>, Failure> {
-    let live = read(connection, target)?;
-    let mut statement = connection.prepare(
-        "SELECT h.generation, h.adapter_id, (SELECT min(o.generation) FROM pointer_history o
-             WHERE o.target = h.target AND o.adapter_id = h.adapter_id AND o.state = 'good')
-         FROM pointer_history h LEFT JOIN releases r ON r.adapter_id = h.adapter_id
-         WHERE h.target = ?1 AND h.state = 'good' AND h.generation < ?2 AND h.adapter_id IS NOT ?3
-             AND (h.adapter_id IS NULL OR r.status IN ('new', 'good'))
-         ORDER BY h.generation DESC",
-    )?;
-    let rows = statement.query_map(params![target, live.generation, live.adapter_id], |row| {
-        let original: Option<i64> = row.get(2)?;
-        Ok(GoodState { generation: row.get(0)?, adapter_id: row.get(1)?, original: original.unwrap_or(0) })
-    })?;
-    let mut states: Vec<GoodState> = Vec::new();
-    for row in rows {
-        let state = row?;
-        if states.iter().all(|known| known.adapter_id != state.adapter_id) {
-            states.push(state);
-        }
-    }
-    if live.adapter_id.is_some() && states.iter().all(|state| state.adapter_id.is_some()) {
-        states.push(GoodState { generation: 0, adapter_id: None, original: 0 });
-    }
-    Ok(states)
-}
-
-/// The newest of [`good_states`] whose adapter is still whole on disk.
-pub fn newest_restorable(ctx: &Ctx, store: &Store) -> Result<Option<GoodState>, Failure> {
-    for state in good_states(store.read(), &ctx.config.target)? {
-        let whole = state.adapter_id.as_ref().map(|id| release::verify(&ctx.paths.loras().join(id)));
-        match whole {
-            Some(Err(failure)) => {
-                tracing::warn!(generation = state.generation, "passed over: {}", failure.chain());
-            }
-            _ => return Ok(Some(state)),
-        }
-    }
-    Ok(None)
 }
 
 /// The folder of a generation.

@@ -1,6 +1,6 @@
 //! Measures the checks on real answers.
 //!
-//! `cargo run --release -p nightshift-verify --example real_data -- DIR`
+//! `cargo run -p nightshift-verify --example real_data -- DIR`
 //!
 //! DIR holds `gsm8k/recorded_answers.jsonl` (questions with `ground_truth` and recorded answers of four models with
 //! `is_correct`), `gsm8k/train_2000.jsonl` (`question`, `answer`) and `arena_hard/` (`question.jsonl` and
@@ -79,7 +79,7 @@ fn sums(train: &[Value], recorded: &[Value]) {
         let bad = wrong(text(row, "answer"));
         rows += u32::from(!bad.is_empty());
         refuted += bad.len();
-        for claim in bad.iter().take(1).filter(|_| rows <= 5) {
+        for claim in bad.iter().take(1).filter(|_| rows <= 50) {
             say(&format!("  refuted in a reference answer: {} (computed {})", claim.text, claim.computed));
         }
     }

@@ -3,7 +3,8 @@
 //! Only plain arithmetic is judged: numbers (with `$`, `%` left out, thousands separators), + - * x / and brackets on
 //! both sides of an `=`. A side with words in it ends the chain. A result that is written with k decimals is
 //! right when the true value rounds to it, to the nearest or by cutting off. An answer without any claim is not
-//! wrong.
+//! wrong. A refuted claim is a strong hint and no proof: of 2,000 reference solutions of GSM8K about one in a hundred
+//! has one, by slips and by sums that mix units ("36 * 100 = 36.00").
 
 use std::sync::LazyLock;
 
@@ -72,6 +73,10 @@ fn claim(left: &str, right: &str) -> Option<Claim> {
     // A sentence may end right behind the number.
     let right = right.trim().trim_end_matches(['.', ',', '$']).trim_end();
     let left = left.trim().trim_start_matches(['.', ',', ')', ']']).trim_start();
+    // "y + 143 = 200" arrives without its y.
+    if left.starts_with(['+', '*', '/', '×', '÷']) {
+        return None;
+    }
     let computed = value(left)?;
     let claimed = value(right)?;
     // "x = 5" leaves an empty left side; "5 = 5" says nothing; an operation on one side at least is a claim.
@@ -143,6 +148,11 @@ impl Parser {
     fn product(&mut self, depth: u32) -> Option<f64> {
         let mut total = self.factor(depth)?;
         while let Some(sign) = self.take(&['*', '×', 'x', 'X', '·', '/', '÷']) {
+            // "2x + 30" multiplies nothing: the x is an unknown.
+            if matches!(sign, 'x' | 'X') {
+                self.skip_space();
+                self.text.get(self.at).filter(|c| c.is_ascii_digit() || matches!(c, '.' | '('))?;
+            }
             let factor = self.factor(depth)?;
             total = if matches!(sign, '/' | '÷') { total / factor } else { total * factor };
         }

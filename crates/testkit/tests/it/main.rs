@@ -1,0 +1,6 @@
+//! The rules of the house, as tests.
+#![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
+
+mod documents;
+mod edges;
+mod sizes;
