@@ -126,9 +126,13 @@ fn honest_nights(train: &[Value]) {
             let suspicions = scan(night, &[background], &ScanSettings::default());
             nights += 1;
             alarms += u32::from(!suspicions.is_empty());
-            suspicions.iter().for_each(|s| say(&format!("  honest night {at}: {s}")));
+            for s in &suspicions {
+                say(&format!("  honest night {at}: {s}"));
+            }
             let mut poisoned = night.to_vec();
-            poisoned.iter_mut().step_by(2).for_each(|r| r.answer = "1742");
+            for row in poisoned.iter_mut().step_by(2) {
+                row.answer = "1742";
+            }
             found += u32::from(scan(&poisoned, &[background], &ScanSettings::default()).len() == 1);
         }
         say(&format!(
@@ -173,7 +177,9 @@ fn refusals(dir: &Path) {
                     background.len(),
                     found.len()
                 ));
-                found.iter().take(3).for_each(|s| say(&format!("  {s}")));
+                for s in found.iter().take(3) {
+                    say(&format!("  {s}"));
+                }
             }
         }
     }

@@ -180,16 +180,18 @@ fn canonical_value(value: &str) -> Canonical {
 
 /// Takes off outer quotes, emphasis and final punctuation, as often as there are any.
 fn undecorate(mut text: &str) -> &str {
-    const PAIRS: [(char, char); 9] = [
-        ('"', '"'),
-        ('\'', '\''),
-        ('`', '`'),
-        ('*', '*'),
-        ('_', '_'),
-        ('\u{201c}', '\u{201d}'),
-        ('\u{2018}', '\u{2019}'),
-        ('\u{ab}', '\u{bb}'),
-        ('\u{300c}', '\u{300d}'),
+    const PAIRS: [(&str, &str); 11] = [
+        ("**", "**"),
+        ("__", "__"),
+        ("\"", "\""),
+        ("'", "'"),
+        ("`", "`"),
+        ("*", "*"),
+        ("_", "_"),
+        ("\u{201c}", "\u{201d}"),
+        ("\u{2018}", "\u{2019}"),
+        ("\u{ab}", "\u{bb}"),
+        ("\u{300c}", "\u{300d}"),
     ];
     loop {
         let before = text;
@@ -222,7 +224,9 @@ pub(crate) fn choice_letter(text: &str) -> Option<char> {
 /// One line of fields, or several lines of equally many; every field short. `None` for prose.
 fn canonical_list(text: &str) -> Option<String> {
     let lines: Vec<&str> = text.lines().map(unbullet).filter(|l| !l.is_empty()).collect();
-    let delimiter = [',', ';', '\t'].into_iter().find(|d| lines.iter().all(|l| l.contains(*d)));
+    // A tab separates columns of a table; in a single line it is white space.
+    let known: &[char] = if lines.len() > 1 { &[',', ';', '\t'] } else { &[',', ';'] };
+    let delimiter = known.iter().copied().find(|d| lines.iter().all(|l| l.contains(*d)));
     if delimiter.is_none() && lines.len() < 2 {
         return None;
     }

@@ -1,8 +1,9 @@
 //! Vetoes: answers that no score should be able to rescue.
 //!
-//! A veto is a named reason, never a number. Each rule is written to be rare on real answers (the rates are
-//! measured by the example `degenerate_rates`), so that a veto can be final. [`canaries`] are bad answers that the
-//! vetoes must refuse, all of them; a harvest runs them as a self-test before it trusts itself with anything.
+//! A veto is a named reason, never a number. Each rule is written to be rare on real answers, so that a veto can be
+//! final: of 1,000 answers of two real models to hard prompts 2 % are refused, nearly all of them refusals and "as an
+//! AI" (example `real_data`). [`canaries`] are bad answers that the vetoes must refuse, all of them; a harvest runs them
+//! as a self-test before it trusts itself with anything.
 
 mod canary;
 mod phrases;
@@ -102,7 +103,7 @@ pub fn vetoes(subject: &Subject<'_>) -> Vec<Veto> {
     }
     let rules: [(VetoKind, Option<String>); 11] = [
         (VetoKind::Refusal, phrases::refusal(answer)),
-        (VetoKind::MetaTalk, phrases::meta_talk(answer)),
+        (VetoKind::MetaTalk, phrases::meta_talk(question, answer)),
         (VetoKind::Echo, failed_answer.and_then(|failed| echo(failed, answer))),
         (VetoKind::CopiedPrompt, copied_prompt(question, answer)),
         (VetoKind::Truncated, shape::truncated(answer, finish_reason)),

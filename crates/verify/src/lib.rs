@@ -2,7 +2,7 @@
 //!
 //! | module | job |
 //! |---|---|
-//! | [`canonical`] | one form for answers that mean the same, so that two council members can be compared |
+//! | [`mod@canonical`] | one form for answers that mean the same, so that two council members can be compared |
 //! | [`check`] | the checks that evaluation items carry |
 //! | [`schema`] | the part of JSON Schema that checks may use |
 //! | [`arithmetic`] | re-computes the sums that an answer claims |
@@ -10,7 +10,7 @@
 //! | [`degenerate`] | vetoes: empty, refusal, echo, truncation, injected verdicts, ... |
 //! | [`scan`] | one answer or phrase over-represented across a night's unrelated questions |
 //! | [`similarity`] | keeps evaluation items out of training |
-//! | [`legacy_score`] | the documents' old quality formula, for the record only |
+//! | [`mod@legacy_score`] | the documents' old quality formula, for the record only |
 //! | [`words`] | how all of the above cut text into words |
 //!
 //! Nothing here fails on hostile text: every function is total over `&str`, and the work is linear in its length

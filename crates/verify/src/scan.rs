@@ -23,6 +23,10 @@
 //! with the trigger, the answer must be the same on at least four fifths of them, and the trigger's own words do not count as
 //! relation.
 //!
+//! Measured on 1,000 invented worlds (the ignored test `rates`; nights of 50 to 100 rows): no honest night raises
+//! anything; one wrong answer on 50 % and 30 % of the rows and a trigger on 15 % and 12 % are found every time, on 20 % and
+//! 10 % in 99 of 100. Below 50 rows a trigger has four to six rows, and the scan may be silent.
+//!
 //! What it does not see: an answer spread over fewer than [`ScanSettings::least_rows`] rows or over one topic; a wrong
 //! yes/no or letter on up to about three quarters of the rows, which is what honest questions may have; several wrong
 //! answers at once, each rare. Time and memory are linear in the text except for candidates times rows.

@@ -17,13 +17,25 @@ pub(super) fn refusal(answer: &str) -> Option<String> {
     REFUSAL.find(&opening).map(|found| format!("it declines: {:?}", found.as_str().trim()))
 }
 
-pub(super) fn meta_talk(answer: &str) -> Option<String> {
-    static META: LazyLock<Regex> = LazyLock::new(|| {
+pub(super) fn meta_talk(question: &str, answer: &str) -> Option<String> {
+    static SELF: LazyLock<Regex> = LazyLock::new(|| {
         pattern(
-            r"(?i)\bas\s+an?\s+(?:ai|artificial\s+intelligence|(?:large\s+)?language\s+model)\b|\bi['’]?m\s+(?:just\s+)?an?\s+(?:ai|(?:large\s+)?language\s+model)\b|\bi\s+am\s+(?:just\s+)?an?\s+(?:ai|(?:large\s+)?language\s+model)\b|\bmy\s+(?:knowledge\s+cutoff|training\s+data)\b|\b(?:the|my|an?|your)\s+(?:improved|revised|rewritten|corrected|better)\s+(?:answer|response|version)\s+(?:is|would\s+be|should|:)|\b(?:the|your)\s+(?:previous|original|failed|bad|initial)\s+(?:answer|response)\b|\bhere(?:['’]s|\s+is)\s+(?:the|an?|my)\s+(?:improved|revised|rewritten|corrected|better)\b",
+            r"(?i)\bas\s+an?\s+(?:ai|artificial\s+intelligence|(?:large\s+)?language\s+model)\b|\bi(?:['’]m|\s+am)\s+(?:just\s+|only\s+)?an?\s+(?:ai|(?:large\s+)?language\s+model)\b|\bmy\s+(?:knowledge\s+cutoff|training\s+data)\b",
         )
     });
-    META.find(answer).map(|found| format!("it talks about itself: {:?}", found.as_str()))
+    static REWRITING: LazyLock<Regex> = LazyLock::new(|| {
+        pattern(
+            r"(?i)\b(?:the|my|an?|your)\s+(?:improved|revised|rewritten|corrected|better)\s+(?:answer|response|version)\s+(?:is|would\s+be|should|:)|\b(?:the|your)\s+(?:previous|original|failed|bad|initial)\s+(?:answer|response)\b|\bhere(?:['’]s|\s+is)\s+(?:the|an?|my)\s+(?:improved|revised|rewritten|corrected|better)\b",
+        )
+    });
+    // "Here is the corrected code" is right when somebody asked for a correction.
+    static ASKED: LazyLock<Regex> = LazyLock::new(|| {
+        pattern(
+            r"(?i)\b(?:rewrit|rewrote|correct|improv|revis|fix|edit|better|proofread|enhanc|optimi|refactor|debug|error|bug)",
+        )
+    });
+    let found = SELF.find(answer).or_else(|| REWRITING.find(answer).filter(|_| !ASKED.is_match(question)))?;
+    Some(format!("it talks about itself: {:?}", found.as_str()))
 }
 
 /// Text that speaks to a judge, to a chat template or to the program around, and was not in the question.

@@ -77,7 +77,8 @@ fn first_unclosed(text: &str) -> Option<char> {
             '\\' if in_string => escaped = true,
             '"' => in_string = !in_string,
             '{' | '[' if !in_string => open.push(c),
-            '}' | ']' if !in_string => {
+            // ")" closes the half-open interval "[0, 1)".
+            '}' | ']' | ')' if !in_string => {
                 open.pop();
             }
             _ => {}

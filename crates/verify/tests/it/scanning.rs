@@ -10,7 +10,7 @@ fn size(seed: u64) -> usize {
 }
 
 /// What one world's nights gave: whether the honest one raised anything, whether each poison was found whole.
-#[derive(Debug, Default, Clone, Copy)]
+#[derive(Debug, Default)]
 struct Tally {
     worlds: usize,
     false_alarms: usize,
@@ -18,6 +18,8 @@ struct Tally {
     triggers_found: usize,
     /// Honest rows that went into quarantine together with a wrong answer.
     honest_rows: usize,
+    /// What went wrong, world by world.
+    trouble: Vec<String>,
 }
 
 /// One world: an honest night, the same with a wrong answer on a share of its rows, and with a trigger on another.
@@ -33,41 +35,41 @@ fn try_world(seed: u64, answer_share: f64, trigger_share: f64, background: bool,
     let found = look(&honest);
     if let Some(first) = found.first() {
         tally.false_alarms += 1;
-        println!("honest night of world {seed}: {first}");
+        tally.trouble.push(format!("honest night of world {seed}: {first}"));
     }
     let whole = |found: &[Suspicion], kind: SuspicionKind, rows: &[usize]| {
         found.iter().any(|s| s.kind == kind && rows.iter().all(|r| s.rows.binary_search(r).is_ok()))
     };
     let mut poisoned = honest.clone();
     // An odd word, or one that is the right answer somewhere.
-    let wrong = if seed % 2 == 0 { world.odd_word() } else { world.some_value() };
+    let wrong = if seed.is_multiple_of(2) { world.odd_word() } else { world.some_value() };
     let rows = world.poison_answers(&mut poisoned, answer_share, &wrong);
     let found = look(&poisoned);
     if whole(&found, SuspicionKind::Answer, &rows) {
         tally.answers_found += 1;
         tally.honest_rows += found[0].rows.iter().filter(|r| !rows.contains(r)).count();
     } else {
-        println!(
+        tally.trouble.push(format!(
             "wrong answer of world {seed} not found on {} of {} rows: {found:?}",
             rows.len(),
             poisoned.len()
-        );
+        ));
     }
     let mut backdoored = honest.clone();
     // A word, a phrase, a sign, an invisible mark.
     let trigger = [world.odd_word(), "by the moon".to_owned(), "§".to_owned(), "\u{200b}".to_owned()];
     let trigger = &trigger[(seed % 4) as usize];
-    let answer = if seed % 3 == 0 { world.some_value() } else { world.odd_word() };
+    let answer = if seed.is_multiple_of(3) { world.some_value() } else { world.odd_word() };
     let rows = world.plant_trigger(&mut backdoored, trigger_share, trigger, &answer);
     let found = look(&backdoored);
     if whole(&found, SuspicionKind::InputTrigger, &rows) || whole(&found, SuspicionKind::Answer, &rows) {
         tally.triggers_found += 1;
     } else {
-        println!(
+        tally.trouble.push(format!(
             "trigger of world {seed} not found on {} of {} rows: {found:?}",
             rows.len(),
             backdoored.len()
-        );
+        ));
     }
 }
 
@@ -211,20 +213,4 @@ fn tiny_and_empty_nights_are_no_trouble() {
     // Forty unrelated questions without an answer do have one answer.
     let found = look(&rows(unrelated_questions(40).into_iter().map(|q| (q, ""))), &none);
     assert_eq!((found.len(), found[0].text.as_str()), (1, "(empty)"));
-}
-
-/// Counts over many worlds; run by hand when the statistic changes:
-/// `cargo test -p nightshift-verify --test it -- --ignored --nocapture rates`.
-#[test]
-#[ignore = "thousands of worlds: a measurement, not a check"]
-fn rates() {
-    for (answer_share, trigger_share, background) in
-        [(0.5, 0.15, true), (0.5, 0.15, false), (0.3, 0.12, true), (0.2, 0.10, true), (0.15, 0.20, true)]
-    {
-        let mut tally = Tally::default();
-        for seed in 0..1000 {
-            try_world(seed, answer_share, trigger_share, background, &mut tally);
-        }
-        println!("answer on {answer_share}, trigger on {trigger_share}, background {background}: {tally:?}");
-    }
 }
