@@ -46,6 +46,8 @@ variables! {
     ROLLBACK_THRESHOLD_LATENCY = "deploy.max_latency_ms";
     ROLLBACK_THRESHOLD_SUCCESS = "deploy.min_success_rate";
     MONITOR_DURATION = "deploy.watch_s";
+    XDG_CACHE_HOME = "where the demo keeps its trained models (default ~/.cache)";
+    HOME = "the user's folder, where XDG_CACHE_HOME is not set";
 }
 
 /// A snapshot of the environment, with `.env` underneath.

@@ -17,8 +17,8 @@ use crate::{NetError, Secret};
 pub const KIND_HEADER: &str = "x-nightshift-kind";
 /// How often a waiting program looks.
 const LOOK: Duration = Duration::from_millis(50);
-/// How long a server that does not answer at all is waited for.
-const DOWN_PATIENCE: Duration = Duration::from_secs(1);
+/// How long a server that does not answer at all is asked again.
+const DOWN_PATIENCE: Duration = Duration::from_millis(300);
 /// Limit of one look at `/health`.
 const HEALTH_LIMIT: Duration = Duration::from_secs(3);
 /// Limit of loading or unloading an adapter.
@@ -124,6 +124,16 @@ impl LiveServer {
         })
     }
 
+    /// The same server, asked with another time limit for one question.
+    #[must_use]
+    pub fn with_limit(&self, limit: Duration) -> Self {
+        Self {
+            gate: self.gate.with_total_timeout(limit),
+            probe: self.probe.with_total_timeout(limit),
+            ..self.clone()
+        }
+    }
+
     /// Where it is; safe to print.
     pub fn address(&self) -> &str {
         self.admin.server()
@@ -174,7 +184,7 @@ impl LiveServer {
     }
 
     /// Waits until `/health` names this adapter under this generation; a server that does not answer at
-    /// all is given a second.
+    /// all is not waited for.
     pub fn wait_until_it_follows(
         &self,
         clock: &Clock,

@@ -346,7 +346,8 @@ pub struct Deploy {
     pub min_success_rate: Option<f64>,
     /// Further alarm: mean latency above this many milliseconds.
     pub max_latency_ms: Option<f64>,
-    /// Seconds after which an unattended tentative switch is taken back.
+    /// Seconds after which an unattended tentative switch is taken back; also how long the server may take to
+    /// follow a switch.
     pub lease_s: f64,
 }
 

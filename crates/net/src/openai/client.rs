@@ -74,7 +74,7 @@ pub struct Reply<T> {
     pub raw: String,
     /// HTTP status, 200-299.
     pub status: u16,
-    /// The adapter named in the header; `base` when the server says that there is none.
+    /// The adapter named in the header; `none` when the base answered.
     pub adapter: Option<String>,
     /// Generation of the pointer named in the header.
     pub generation: Option<u64>,

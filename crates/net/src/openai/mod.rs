@@ -17,7 +17,7 @@ pub use stream::ChatStream;
 
 pub use crate::transport::Timeouts;
 
-/// Response header that names the adapter which gave the answer; `base` when there is none.
+/// Response header that names the adapter which gave the answer; `none` for the base model.
 pub const ADAPTER_HEADER: &str = "x-nightshift-adapter";
 /// Response header with the generation of the pointer under which the answer was given.
 pub const GENERATION_HEADER: &str = "x-nightshift-generation";

@@ -121,6 +121,7 @@ impl ResponseFormat {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct ChatRequest {
     /// The model id; for `serve` the base, an adapter or the live alias.
+    #[serde(default)]
     pub model: String,
     /// The conversation, oldest first.
     pub messages: Vec<Message>,
@@ -228,6 +229,7 @@ impl ChatRequest {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct CompletionRequest {
     /// The model id.
+    #[serde(default)]
     pub model: String,
     /// The text to continue: a string, or a list that holds one.
     #[serde(deserialize_with = "fields::prompt")]

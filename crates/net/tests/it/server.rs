@@ -123,7 +123,7 @@ fn every_error_is_an_error_object() {
     for (request, status, kind, message, param) in [
         (broken.as_str(), 400, "invalid_request_error", "not valid JSON: EOF while parsing a list", None),
         (&post_json("/chat", ""), 400, "invalid_request_error", "the body is empty", None),
-        (&post_json("/chat", "{} {}"), 400, "invalid_request_error", "missing field `model`", None),
+        (&post_json("/chat", "{} {}"), 400, "invalid_request_error", "missing field `messages`", None),
         (
             &typed,
             400,

@@ -1,0 +1,7 @@
+//! The binary `serve`; everything is in the library.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    nightshift_core::cli::main(nightshift_serve::TOOL, nightshift_serve::run)
+}
