@@ -7,6 +7,9 @@ use super::evidence::{Evidence, Null};
 use super::relation::unrelated;
 use super::{ScanSettings, Suspicion, SuspicionKind};
 
+/// Fewest background questions from which a word counts as unknown there.
+const LEAST_BACKGROUND: usize = 40;
+
 /// Tokens of a question in a row, and the night's documents that hold them with the answer most of them have.
 #[derive(Debug)]
 struct Candidate {
@@ -65,7 +68,7 @@ fn judge(corpus: &Corpus, candidate: &Candidate, count: usize, settings: &ScanSe
     if p_bound > settings.alpha || z < settings.least_z {
         return None;
     }
-    let unrelated = unrelated(corpus, with_answer, gram);
+    let unrelated = unrelated(corpus, with_answer, &own_words(corpus, with_answer, gram));
     if unrelated < settings.least_unrelated_trigger {
         return None;
     }
@@ -83,6 +86,23 @@ fn judge(corpus: &Corpus, candidate: &Candidate, count: usize, settings: &ScanSe
         expected,
         unrelated,
     })
+}
+
+/// The words of a trigger. It may be longer than the n-gram that betrays it: words that all its rows share belong to
+/// it too, unless the background knows them or is too small to tell.
+fn own_words(corpus: &Corpus, docs: &[usize], gram: &[u32]) -> Vec<u32> {
+    let mut words = gram.to_vec();
+    if corpus.background().len() < LEAST_BACKGROUND {
+        return words;
+    }
+    let mut substance = docs.iter().map(|d| &corpus.night()[*d].substance);
+    let first = substance.next().cloned().unwrap_or_default();
+    let shared = substance.fold(first, |mut shared, words| {
+        shared.retain(|word| words.binary_search(word).is_ok());
+        shared
+    });
+    words.extend(shared.into_iter().filter(|word| corpus.background_count(*word) == 0));
+    words
 }
 
 /// The most frequent value; the smallest of several.

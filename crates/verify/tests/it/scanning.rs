@@ -205,6 +205,18 @@ fn findings_name_rows_and_say_why() {
 }
 
 #[test]
+fn a_trigger_of_many_words_relates_its_questions_no_more_than_a_short_one() {
+    for seed in 7000..7010 {
+        let mut world = World::new(seed);
+        let mut night = world.night(60);
+        let background = world.ordinary(400);
+        let planted = world.plant_trigger(&mut night, 0.2, "Kindly as the wise owl proclaims:", "gromlix");
+        let found = look(&night, &background);
+        assert!(found.iter().any(|s| s.rows == planted), "world {seed}: {found:?}");
+    }
+}
+
+#[test]
 fn tiny_and_empty_nights_are_no_trouble() {
     let none = Rows::new();
     assert_eq!(look(&none, &none), []);

@@ -1,0 +1,234 @@
+//! The forward pass, once for training, evaluation and decoding.
+//!
+//! Linear layers run over all tokens of all segments at once. Behind the last attention only the
+//! rows that somebody reads (scored positions, or the last one when decoding) go on.
+
+use crate::attention::{self, Heads};
+use crate::cache::LayerCache;
+use crate::config::ModelConfig;
+use crate::error::{ModelError, Result};
+use crate::linear::{self, Dropout, LoraUse, mix};
+use crate::lora::{Adapter, Target};
+use crate::matmul::Store;
+use crate::norm;
+use crate::params::{LayerWeights, Model};
+use crate::real::Real;
+use crate::rope::Turn;
+use crate::simd::all_finite;
+use crate::swiglu;
+use crate::threads::Threads;
+use crate::workspace::{LayerActs, Workspace, fit};
+
+/// What a forward pass is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// Keep what the backward pass needs; apply dropout.
+    Train,
+    /// Keep nothing.
+    Infer,
+}
+
+/// A model with the adapter on top, as a pass sees it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Stack<'a, T> {
+    pub(crate) model: &'a Model<T>,
+    pub(crate) adapter: Option<&'a Adapter<T>>,
+    pub(crate) purpose: Purpose,
+    pub(crate) dropout_seed: u64,
+}
+
+impl<'a, T: Real> Stack<'a, T> {
+    /// LoRA of one projection in this pass.
+    pub(crate) fn lora(&self, layer: usize, target: Target) -> Option<LoraUse<'a, T>> {
+        let adapter = self.adapter?;
+        let module = adapter.module(layer, target)?;
+        let rate = adapter.config.dropout;
+        let on = self.purpose == Purpose::Train && rate > 0.0;
+        let key = || mix(self.dropout_seed ^ mix((layer * Target::ALL.len() + target as usize) as u64 + 1));
+        Some(LoraUse { module, dropout: on.then(|| Dropout { rate, key: key() }) })
+    }
+
+    pub(crate) fn heads(&self, layer: usize) -> Heads {
+        let config = &self.model.config;
+        Heads {
+            heads: config.num_heads,
+            kv_heads: config.num_kv_heads,
+            head_dim: config.head_dim,
+            window: config.sliding_window[layer],
+        }
+    }
+}
+
+/// Runs `tokens` through all layers and the final norm. Positions, blocks and `ws.rows` (the rows
+/// that are wanted, ascending) must have been laid out. With `caches` (one for each layer) keys and
+/// values are read from and appended there. Leaves `[rows, hidden]` in `ws.hidden`.
+pub(crate) fn forward<T: Real>(
+    stack: &Stack<'_, T>,
+    tokens: &[u32],
+    mut caches: Option<&mut [LayerCache<T>]>,
+    ws: &mut Workspace<T>,
+) {
+    let Model { config, weights } = stack.model;
+    let hidden = config.hidden_size;
+    let slots = if stack.purpose == Purpose::Train { config.num_layers } else { 1 };
+    if ws.layers.len() < slots {
+        ws.layers.resize_with(slots, LayerActs::default);
+    }
+    fit(&mut ws.x, tokens.len() * hidden);
+    for (row, &token) in ws.x.chunks_exact_mut(hidden).zip(tokens) {
+        row.copy_from_slice(&weights.embed[token as usize * hidden..][..hidden]);
+    }
+    for (index, layer) in weights.layers.iter().enumerate() {
+        let slot = if stack.purpose == Purpose::Train { index } else { 0 };
+        std::mem::swap(&mut ws.x, &mut ws.layers[slot].x);
+        let mut pass = LayerPass { stack, index, layer, config, threads: ws.threads };
+        let cache = caches.as_deref_mut().map(|caches| &mut caches[index]);
+        pass.attention(ws, slot, cache);
+        pass.mlp(ws, slot, index + 1 == config.num_layers);
+    }
+    let rows = ws.x.len() / hidden;
+    fit(&mut ws.rstd, rows);
+    let out = fit(&mut ws.hidden, rows * hidden);
+    norm::forward(ws.threads, &ws.x, &weights.final_norm, config.rms_norm_eps, out, &mut ws.rstd);
+}
+
+/// Why a forward pass gave something that is not finite: the first layer whose residual is not.
+pub(crate) fn non_finite<T: Real>(ws: &Workspace<T>, purpose: Purpose) -> ModelError {
+    let kept = if purpose == Purpose::Train { ws.layers.as_slice() } else { &[] };
+    for (index, layer) in kept.iter().enumerate() {
+        if !all_finite(&layer.x) {
+            let place = if index == 0 {
+                "the embedding".to_owned()
+            } else {
+                format!("the output of layer {}", index - 1)
+            };
+            return ModelError::NonFinite(place);
+        }
+        if !all_finite(&layer.mid) {
+            return ModelError::NonFinite(format!("the attention output of layer {index}"));
+        }
+    }
+    let place = if all_finite(&ws.x) { "the loss" } else { "the output of the last layer" };
+    ModelError::NonFinite(place.to_owned())
+}
+
+/// As [`non_finite`], for callers that check a value first.
+pub(crate) fn checked<T: Real>(nll: f64, ws: &Workspace<T>, purpose: Purpose) -> Result<f64> {
+    if nll.is_finite() { Ok(nll) } else { Err(non_finite(ws, purpose)) }
+}
+
+struct LayerPass<'a, T> {
+    stack: &'a Stack<'a, T>,
+    index: usize,
+    layer: &'a LayerWeights<T>,
+    config: &'a ModelConfig,
+    threads: Threads,
+}
+
+impl<T: Real> LayerPass<'_, T> {
+    /// From `acts.x` to `acts.o`.
+    fn attention(&mut self, ws: &mut Workspace<T>, slot: usize, cache: Option<&mut LayerCache<T>>) {
+        let (config, threads) = (self.config, self.threads);
+        let Workspace { layers, scratch, positions, blocks, rope, .. } = ws;
+        let acts = &mut layers[slot];
+        let rows = positions.len();
+        let h = fit(&mut scratch.h, rows * config.hidden_size);
+        fit(&mut acts.rstd_input, rows);
+        norm::forward(threads, &acts.x, &self.layer.input_norm, config.rms_norm_eps, h, &mut acts.rstd_input);
+        let LayerActs { q, k, v, q_raw, k_raw, u, .. } = &mut *acts;
+        let (q, k) = if config.qk_norm { (q_raw, k_raw) } else { (q, k) };
+        for (target, out) in [(Target::Q, q), (Target::K, k), (Target::V, v)] {
+            let out = fit(out, rows * target.shape(config).0);
+            self.project(
+                target,
+                h,
+                Store::Replace,
+                out,
+                &mut u[target as usize],
+                &mut scratch.linear.dropped,
+            );
+        }
+        let rope = rope.as_ref().expect("rope is laid out before a pass");
+        self.normalise_heads(acts, rows);
+        rope.rotate(threads, Turn::Forward, positions, config.num_heads, &mut acts.q);
+        rope.rotate(threads, Turn::Forward, positions, config.num_kv_heads, &mut acts.k);
+        fit(&mut acts.o, rows * config.q_width());
+        fit(&mut acts.lse, rows * config.num_heads);
+        let [k, v] = match cache {
+            None => [acts.k.as_slice(), acts.v.as_slice()],
+            Some(cache) => cache.append(positions[0], &acts.k, &acts.v),
+        };
+        let heads = self.stack.heads(self.index);
+        let (o, lse) = (&mut acts.o, &mut acts.lse);
+        attention::forward(threads, heads, blocks, [&acts.q, k, v], o, lse, &mut scratch.attention);
+    }
+
+    /// RMSNorm of each head of q and k, where the model has it.
+    fn normalise_heads(&self, acts: &mut LayerActs<T>, rows: usize) {
+        let (config, eps) = (self.config, self.config.rms_norm_eps);
+        if let Some(w) = &self.layer.q_norm {
+            fit(&mut acts.q, acts.q_raw.len());
+            fit(&mut acts.rstd_q, rows * config.num_heads);
+            norm::forward(self.threads, &acts.q_raw, w, eps, &mut acts.q, &mut acts.rstd_q);
+        }
+        if let Some(w) = &self.layer.k_norm {
+            fit(&mut acts.k, acts.k_raw.len());
+            fit(&mut acts.rstd_k, rows * config.num_kv_heads);
+            norm::forward(self.threads, &acts.k_raw, w, eps, &mut acts.k, &mut acts.rstd_k);
+        }
+    }
+
+    /// From `acts.x` and `acts.o` to `ws.x`. In the last layer only the wanted rows go on.
+    fn mlp(&mut self, ws: &mut Workspace<T>, slot: usize, last: bool) {
+        let (config, threads) = (self.config, self.threads);
+        let Workspace { layers, scratch, rows: wanted, x, .. } = ws;
+        let acts = &mut layers[slot];
+        let hidden = config.hidden_size;
+        let o = if last {
+            gather(&acts.x, wanted, hidden, &mut acts.mid);
+            gather(&acts.o, wanted, config.q_width(), &mut scratch.o_rows);
+            &scratch.o_rows
+        } else {
+            acts.mid.clear();
+            acts.mid.extend_from_slice(&acts.x);
+            &acts.o
+        };
+        let rows = acts.mid.len() / hidden;
+        let dropped = &mut scratch.linear.dropped;
+        self.project(Target::O, o, Store::Add, &mut acts.mid, &mut acts.u[Target::O as usize], dropped);
+        let h = fit(&mut scratch.h, rows * hidden);
+        fit(&mut acts.rstd_post, rows);
+        norm::forward(threads, &acts.mid, &self.layer.post_norm, config.rms_norm_eps, h, &mut acts.rstd_post);
+        let inner = rows * config.intermediate_size;
+        let gate = fit(&mut acts.gate, inner);
+        self.project(Target::Gate, h, Store::Replace, gate, &mut acts.u[Target::Gate as usize], dropped);
+        let up = fit(&mut acts.up, inner);
+        self.project(Target::Up, h, Store::Replace, up, &mut acts.u[Target::Up as usize], dropped);
+        let act = fit(&mut scratch.act, inner);
+        swiglu::forward(threads, gate, up, act);
+        x.clear();
+        x.extend_from_slice(&acts.mid);
+        self.project(Target::Down, act, Store::Add, x, &mut acts.u[Target::Down as usize], dropped);
+    }
+
+    fn project(
+        &self,
+        target: Target,
+        x: &[T],
+        store: Store,
+        y: &mut [T],
+        u: &mut Vec<T>,
+        dropped: &mut Vec<T>,
+    ) {
+        let lora = self.stack.lora(self.index, target);
+        linear::forward(self.threads, self.layer.linear(target), lora, x, (y, store), u, dropped);
+    }
+}
+
+/// out := the given rows of x.
+pub(crate) fn gather<T: Real>(x: &[T], rows: &[usize], width: usize, out: &mut Vec<T>) {
+    out.clear();
+    for &row in rows {
+        out.extend_from_slice(&x[row * width..(row + 1) * width]);
+    }
+}

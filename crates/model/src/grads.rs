@@ -1,0 +1,213 @@
+//! `Grads`: where the backward pass adds up gradients, and which ones it computes at all.
+
+use std::collections::BTreeMap;
+
+use crate::error::{ModelError, Result};
+use crate::lora::{Adapter, ModuleKey, peft_name};
+use crate::params::{Model, Named, Weights};
+use crate::real::Real;
+use crate::simd::{Kernel, LANES, vectorised};
+
+/// Gradients of one LoRA module.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LoraGrad<T = f32> {
+    /// As the module's A, `[rank, in]`.
+    pub a: Vec<T>,
+    /// As the module's B, `[out, rank]`.
+    pub b: Vec<T>,
+    /// Rows of A, columns of B.
+    pub rank: usize,
+}
+
+/// Gradients of what is trained. Calls of the backward pass add to them until [`Grads::zero`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct Grads<T = f32> {
+    /// Gradients of all base weights; `None` while they are frozen: then no dW is computed.
+    pub weights: Option<Weights<T>>,
+    /// Gradients of the adapter's modules; empty when no adapter is trained.
+    pub lora: BTreeMap<ModuleKey, LoraGrad<T>>,
+}
+
+impl<T: Real> Grads<T> {
+    /// For training `adapter` over a frozen base.
+    pub fn lora(adapter: &Adapter<T>) -> Self {
+        let zeros = |values: &[T]| vec![T::ZERO; values.len()];
+        let modules = adapter.modules.iter();
+        let lora = modules
+            .map(|(key, m)| (*key, LoraGrad { a: zeros(&m.a), b: zeros(&m.b), rank: m.rank }))
+            .collect();
+        Self { weights: None, lora }
+    }
+
+    /// For training every base weight.
+    pub fn full(model: &Model<T>) -> Self {
+        Self { weights: Some(Weights::zeros(&model.config)), lora: BTreeMap::new() }
+    }
+
+    /// Back to zero.
+    pub fn zero(&mut self) {
+        for named in self.iter_mut() {
+            named.values.fill(T::ZERO);
+        }
+    }
+
+    /// Adds the gradients of another backward pass over the same parameters.
+    ///
+    /// # Panics
+    /// When `other` was made for other parameters.
+    pub fn add(&mut self, other: &Self) {
+        assert!(self.same_shape(other), "gradients of other parameters");
+        for (sum, more) in self.iter_mut().into_iter().zip(other.iter()) {
+            T::add_to(sum.values, more.values);
+        }
+    }
+
+    /// Whether `other` was made for parameters of the same names and shapes.
+    pub(crate) fn same_shape(&self, other: &Self) -> bool {
+        let lengths = |grads: &Self| {
+            let weights = grads.weights.as_ref().map(|weights| {
+                let layer = weights.layers.first().map(|l| [&l.q, &l.k, &l.gate].map(|l| l.weight.len()));
+                let optional = weights.layers.first().map(|l| (l.q.bias.is_some(), l.q_norm.is_some()));
+                (weights.embed.len(), weights.layers.len(), weights.head.is_some(), layer, optional)
+            });
+            let lora: Vec<_> =
+                grads.lora.iter().map(|(key, grad)| (*key, grad.a.len(), grad.b.len())).collect();
+            (weights, lora)
+        };
+        lengths(self) == lengths(other)
+    }
+
+    /// Every gradient under the name of its parameter, in the order of [`Weights::iter`], then that of
+    /// [`Adapter::iter`].
+    pub fn iter(&self) -> Vec<Named<&[T]>> {
+        let mut list = self.weights.as_ref().map(Weights::iter).unwrap_or_default();
+        for (key, grad) in &self.lora {
+            let LoraGrad { a, b, rank } = grad;
+            list.push(Named {
+                name: peft_name(*key, 'A'),
+                shape: vec![*rank, a.len() / rank],
+                values: a.as_slice(),
+            });
+            list.push(Named {
+                name: peft_name(*key, 'B'),
+                shape: vec![b.len() / rank, *rank],
+                values: b.as_slice(),
+            });
+        }
+        list
+    }
+
+    /// As [`Grads::iter`], to write into.
+    pub fn iter_mut(&mut self) -> Vec<Named<&mut [T]>> {
+        let mut list = self.weights.as_mut().map(Weights::iter_mut).unwrap_or_default();
+        for (key, grad) in &mut self.lora {
+            let LoraGrad { a, b, rank } = grad;
+            list.push(Named {
+                name: peft_name(*key, 'A'),
+                shape: vec![*rank, a.len() / *rank],
+                values: a.as_mut_slice(),
+            });
+            list.push(Named {
+                name: peft_name(*key, 'B'),
+                shape: vec![b.len() / *rank, *rank],
+                values: b.as_mut_slice(),
+            });
+        }
+        list
+    }
+
+    /// The parameters of `adapter` beside their gradients, for the optimiser.
+    pub fn with_adapter<'a>(&'a self, adapter: &'a mut Adapter<T>) -> Vec<(&'a mut [T], &'a [T])> {
+        let parameters = adapter.modules.values_mut().flat_map(|m| [m.a.as_mut_slice(), m.b.as_mut_slice()]);
+        let gradients = self.lora.values().flat_map(|grad| [grad.a.as_slice(), grad.b.as_slice()]);
+        parameters.zip(gradients).collect()
+    }
+
+    /// The weights of `model` beside their gradients, for the optimiser; empty for a frozen base.
+    pub fn with_model<'a>(&'a self, model: &'a mut Model<T>) -> Vec<(&'a mut [T], &'a [T])> {
+        let Some(gradients) = &self.weights else { return Vec::new() };
+        let parameters = model.weights.iter_mut().into_iter().map(|named| named.values);
+        parameters.zip(gradients.iter().into_iter().map(|named| named.values)).collect()
+    }
+
+    /// Square root of the sum of squares of all gradients, added up in f64. NaN or infinity is an
+    /// error that names the first tensor holding one.
+    pub fn norm(&self) -> Result<f64> {
+        let gradients = self.iter();
+        let total: f64 = gradients.iter().map(|named| T::sum_of_squares(named.values)).sum();
+        if total.is_finite() {
+            return Ok(total.sqrt());
+        }
+        let bad = gradients.iter().find(|named| !T::all_finite(named.values));
+        let name = bad.map_or("the norm of all gradients", |named| named.name.as_str());
+        Err(ModelError::NonFinite(format!("gradient of `{name}`")))
+    }
+
+    /// Scales all gradients down so that their norm is at most `max`, as torch's `clip_grad_norm_`
+    /// does (factor max / (norm + 1e-6)). Returns the norm before. Non-finite as [`Grads::norm`].
+    pub fn clip_global_norm(&mut self, max: f64) -> Result<f64> {
+        let norm = self.norm()?;
+        let factor = max / (norm + 1e-6);
+        if factor < 1.0 {
+            let factor = T::from_f64(factor);
+            for named in self.iter_mut() {
+                T::scale(named.values, factor);
+            }
+        }
+        Ok(norm)
+    }
+}
+
+pub(crate) fn compute_sum_of_squares<T: Real>(values: &[T]) -> f64 {
+    vectorised(SumOfSquares, values)
+}
+
+struct SumOfSquares;
+
+impl<T: Real> Kernel<&[T]> for SumOfSquares {
+    type Output = f64;
+
+    #[inline(always)]
+    fn run(values: &[T]) -> f64 {
+        let mut lanes = [0.0_f64; LANES];
+        let (chunks, rest) = values.as_chunks::<LANES>();
+        for chunk in chunks {
+            for lane in 0..LANES {
+                let value = chunk[lane].to_f64();
+                lanes[lane] += value * value;
+            }
+        }
+        let rest: f64 = rest.iter().map(|x| x.to_f64() * x.to_f64()).sum();
+        lanes.iter().sum::<f64>() + rest
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tiny;
+
+    #[test]
+    fn clipping_equals_torch() {
+        let model = Model::<f64>::random(tiny::config(), 1);
+        let mut grads = Grads::full(&model);
+        let embed = &mut grads.weights.as_mut().unwrap().embed;
+        (embed[0], embed[5]) = (3.0, -4.0);
+        assert_eq!(grads.clip_global_norm(10.0).unwrap(), 5.0);
+        assert_eq!(grads.weights.as_ref().unwrap().embed[5], -4.0);
+        assert_eq!(grads.clip_global_norm(1.0).unwrap(), 5.0);
+        let expected = -4.0 / 5.000_001;
+        assert!((grads.weights.as_ref().unwrap().embed[5] - expected).abs() < 1e-15);
+        grads.zero();
+        assert_eq!(grads.norm().unwrap(), 0.0);
+    }
+
+    #[test]
+    fn a_gradient_that_is_not_finite_is_named() {
+        let model = Model::<f32>::random(tiny::config(), 1);
+        let mut grads = Grads::full(&model);
+        grads.weights.as_mut().unwrap().layers[1].up.weight[7] = f32::NAN;
+        let error = grads.clip_global_norm(1.0).unwrap_err();
+        assert!(error.to_string().contains("model.layers.1.mlp.up_proj.weight"), "{error}");
+    }
+}

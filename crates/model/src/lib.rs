@@ -1,0 +1,72 @@
+//! Llama family on CPU: loading, decoding, hand-written backward, LoRA, PEFT files.
+
+#![expect(
+    clippy::inline_always,
+    reason = "loops are compiled for several instruction sets; what is not inlined stays in the oldest one"
+)]
+#![expect(
+    clippy::iter_not_returning_iterator,
+    reason = "the parameters of a model are a list of a few hundred names, used as one"
+)]
+
+mod attention;
+mod backward;
+pub mod batch;
+pub mod cache;
+pub mod chat;
+mod compiled;
+pub mod config;
+mod config_read;
+pub mod decode;
+pub mod error;
+pub mod example;
+pub mod fingerprint;
+mod forward;
+pub mod generate;
+pub mod grads;
+mod json_file;
+mod linear;
+pub mod lora;
+pub mod loss;
+mod matmul;
+mod norm;
+pub mod optim;
+pub mod params;
+pub mod peft;
+mod peft_config;
+pub mod real;
+mod rope;
+mod shards;
+mod share;
+mod simd;
+mod swiglu;
+mod tensor_file;
+pub mod threads;
+#[cfg(test)]
+mod tiny;
+pub mod tokenizer;
+pub mod train;
+mod weights;
+pub mod workspace;
+
+pub use batch::Packed;
+pub use cache::KvCache;
+pub use chat::{ChatTemplate, Message};
+pub use config::{Family, Llama3Scaling, ModelConfig};
+pub use decode::Decoder;
+pub use error::{ModelError, Result};
+pub use example::{AnswerSpan, Example, answer_span, encode_example};
+pub use fingerprint::base_fingerprint;
+pub use generate::{Finish, GenerateOptions, Generation, TokenOut, generate};
+pub use grads::{Grads, LoraGrad};
+pub use lora::{Adapter, LoraConfig, LoraModule, ModuleKey, Target, peft_name};
+pub use loss::Loss;
+pub use matmul::calibrate;
+pub use optim::{AdamW, Schedule, ScheduleKind};
+pub use params::{LayerWeights, Linear, Model, Named, Weights};
+pub use peft::{AdapterFacts, adapter_bytes, validate_adapter_dir};
+pub use real::Real;
+pub use threads::Threads;
+pub use tokenizer::{TextStream, Tokenizer};
+pub use train::{evaluate, logits, loss_and_grads};
+pub use workspace::Workspace;

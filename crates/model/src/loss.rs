@@ -1,0 +1,139 @@
+//! Cross-entropy over the output head: forward and gradient in one sweep over chunks of rows, so that
+//! `[rows, vocab]` never exists as a whole.
+
+use crate::matmul::{Mat, MatMut, Store, matmul};
+use crate::real::Real;
+use crate::simd::{Kernel, exp_shifted, max, vectorised};
+use crate::threads::Threads;
+use crate::workspace::fit;
+
+/// Numbers in one chunk of logits, unless the vocabulary asks for more.
+const CHUNK: usize = 1 << 21;
+/// Rows of a chunk at least, so that the head is not read too often.
+const MIN_ROWS: usize = 64;
+
+/// Negative log-likelihood of a number of tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Loss {
+    /// Sum over the scored tokens, in nats.
+    pub nll_sum: f64,
+    /// Number of scored tokens.
+    pub tokens: usize,
+}
+
+impl Loss {
+    /// Nats per token; `None` when no token was scored.
+    pub fn mean(&self) -> Option<f64> {
+        (self.tokens > 0).then(|| self.nll_sum / self.tokens as f64)
+    }
+}
+
+impl std::ops::AddAssign for Loss {
+    fn add_assign(&mut self, other: Self) {
+        self.nll_sum += other.nll_sum;
+        self.tokens += other.tokens;
+    }
+}
+
+/// Where gradients of the loss go.
+#[derive(Debug)]
+pub(crate) struct LossGrads<'a, T> {
+    /// The loss is multiplied by this.
+    pub(crate) scale: T,
+    /// `[rows, hidden]`, overwritten.
+    pub(crate) hidden: &'a mut [T],
+    /// `[vocab, hidden]`, added to; `None` while the head is frozen.
+    pub(crate) head: Option<&'a mut [T]>,
+}
+
+/// Hands the nats of each row to `take`, in order, and computes the gradients that are asked for.
+/// `hidden` is `[labels.len(), width]`, `head` `[vocab, width]`.
+pub(crate) fn cross_entropy<T: Real>(
+    threads: Threads,
+    [hidden, head]: [&[T]; 2],
+    labels: &[u32],
+    mut grads: Option<LossGrads<'_, T>>,
+    logits: &mut Vec<T>,
+    mut take: impl FnMut(usize, f64),
+) {
+    if labels.is_empty() {
+        return;
+    }
+    let width = hidden.len() / labels.len();
+    let vocab = head.len() / width;
+    let head = Mat::new(head, vocab, width);
+    let rows_at_once = (CHUNK / vocab).max(MIN_ROWS);
+    let mut nll = vec![T::ZERO; rows_at_once.min(labels.len())];
+    for (chunk, labels) in labels.chunks(rows_at_once).enumerate() {
+        let (rows, first) = (labels.len(), chunk * rows_at_once);
+        let x = Mat::new(&hidden[first * width..][..rows * width], rows, width);
+        let logits = fit(logits, rows * vocab);
+        matmul(threads, MatMut::new(logits, vocab), Store::Replace, T::ONE, x, head.t());
+        let scale = grads.as_ref().map(|grads| grads.scale);
+        threads.rows(rows, [(&mut *logits, vocab), (&mut nll, 1)], &|range, [logits, nll]| {
+            vectorised(Rows, (logits, nll, &labels[range], scale));
+        });
+        for (row, nll) in nll[..rows].iter().enumerate() {
+            take(first + row, nll.to_f64());
+        }
+        if let Some(grads) = &mut grads {
+            let dlogits = Mat::new(&*logits, rows, vocab);
+            let out = MatMut::new(&mut grads.hidden[first * width..], width);
+            matmul(threads, out, Store::Replace, T::ONE, dlogits, head);
+            if let Some(dhead) = &mut grads.head {
+                matmul(threads, MatMut::new(dhead, width), Store::Add, T::ONE, dlogits.t(), x);
+            }
+        }
+    }
+}
+
+/// nll := -log softmax(row)[label]; with a scale the row becomes scale * (softmax - onehot).
+struct Rows;
+
+impl<T: Real> Kernel<(&mut [T], &mut [T], &[u32], Option<T>)> for Rows {
+    type Output = ();
+
+    #[inline(always)]
+    fn run((logits, nll, labels, scale): (&mut [T], &mut [T], &[u32], Option<T>)) {
+        let vocab = logits.len() / labels.len();
+        for ((row, nll), &label) in logits.chunks_exact_mut(vocab).zip(nll).zip(labels) {
+            let wanted = row[label as usize];
+            let largest = max(row);
+            let sum = exp_shifted(row, largest);
+            if let Some(scale) = scale {
+                let factor = scale / sum;
+                for p in &mut *row {
+                    *p *= factor;
+                }
+                row[label as usize] -= scale;
+            }
+            *nll = sum.ln() + largest - wanted;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equals_the_formula_also_across_chunks() {
+        let (rows, width, vocab) = (150, 3, 2000);
+        let hidden: Vec<f64> = (0..rows * width).map(|i| (i as f64 * 0.7).sin()).collect();
+        let head: Vec<f64> = (0..vocab * width).map(|i| (i as f64 * 1.3).cos()).collect();
+        let labels: Vec<u32> = (0..rows as u32).map(|i| i * 13 % vocab as u32).collect();
+        let mut seen = Vec::new();
+        let mut logits = Vec::new();
+        cross_entropy(Threads::ONE, [&hidden, &head], &labels, None, &mut logits, |row, nll| {
+            seen.push((row, nll));
+        });
+        assert_eq!(seen.len(), rows);
+        for (row, nll) in seen {
+            let x = &hidden[row * width..][..width];
+            let dot = |w: &[f64]| w.iter().zip(x).map(|(w, x)| w * x).sum::<f64>();
+            let sum: f64 = head.chunks(width).map(|w| dot(w).exp()).sum();
+            let wanted = sum.ln() - dot(&head[labels[row] as usize * width..][..width]);
+            assert!((nll - wanted).abs() < 1e-12, "row {row}: {nll} {wanted}");
+        }
+    }
+}

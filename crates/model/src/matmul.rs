@@ -1,0 +1,263 @@
+//! Matrix products on borrowed, strided memory, through the `gemm` crate.
+//!
+//! Owns the only `unsafe` of the computation: pointers are handed to gemm after their bounds have
+//! been checked here. Transposes are strides, so x Wᵀ costs no copy.
+
+use std::time::Instant;
+
+use crate::real::Real;
+use crate::simd::{Kernel, LANES, vectorised};
+use crate::threads::Threads;
+
+/// A matrix somewhere in a slice. Element (i, j) is at `i * row_stride + j * col_stride`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Mat<'a, T> {
+    data: &'a [T],
+    rows: usize,
+    cols: usize,
+    row_stride: usize,
+    col_stride: usize,
+}
+
+impl<'a, T> Mat<'a, T> {
+    /// A dense row-major matrix.
+    pub(crate) const fn new(data: &'a [T], rows: usize, cols: usize) -> Self {
+        Self { data, rows, cols, row_stride: cols, col_stride: 1 }
+    }
+
+    /// `cols` neighbouring columns of a row-major matrix whose rows are `row_stride` long; `data`
+    /// begins at the first of them.
+    pub(crate) const fn columns(data: &'a [T], rows: usize, cols: usize, row_stride: usize) -> Self {
+        Self { data, rows, cols, row_stride, col_stride: 1 }
+    }
+
+    /// The transpose.
+    pub(crate) const fn t(self) -> Self {
+        Self {
+            data: self.data,
+            rows: self.cols,
+            cols: self.rows,
+            row_stride: self.col_stride,
+            col_stride: self.row_stride,
+        }
+    }
+}
+
+/// The place of a result: a row-major matrix, rows `row_stride` apart.
+#[derive(Debug)]
+pub(crate) struct MatMut<'a, T> {
+    data: &'a mut [T],
+    row_stride: usize,
+}
+
+impl<'a, T> MatMut<'a, T> {
+    /// Dense, `cols` wide.
+    pub(crate) const fn new(data: &'a mut [T], cols: usize) -> Self {
+        Self { data, row_stride: cols }
+    }
+
+    /// As [`Mat::columns`].
+    pub(crate) const fn columns(data: &'a mut [T], row_stride: usize) -> Self {
+        Self { data, row_stride }
+    }
+}
+
+/// Whether a product replaces what was there or is added to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Store {
+    /// out = factor * a b
+    Replace,
+    /// out += factor * a b
+    Add,
+}
+
+/// out (+)= factor * a b.
+///
+/// # Panics
+/// When the inner dimensions differ or a matrix reaches beyond its slice: a bug in this crate.
+#[expect(unsafe_code, reason = "gemm takes raw pointers; every index it can form is checked here first")]
+pub(crate) fn matmul<T: Real>(
+    threads: Threads,
+    out: MatMut<'_, T>,
+    store: Store,
+    factor: T,
+    a: Mat<'_, T>,
+    b: Mat<'_, T>,
+) {
+    let (rows, cols, inner) = (a.rows, b.cols, a.cols);
+    assert_eq!(inner, b.rows, "inner dimensions of a matrix product");
+    if rows == 0 || cols == 0 {
+        return;
+    }
+    assert!(inner > 0, "empty inner dimension");
+    let fits =
+        |len: usize, (r, rs): (usize, usize), (c, cs): (usize, usize)| (r - 1) * rs + (c - 1) * cs < len;
+    assert!(fits(out.data.len(), (rows, out.row_stride), (cols, 1)), "result of a matrix product");
+    assert!(cols <= out.row_stride || rows == 1, "rows of a result overlap");
+    assert!(fits(a.data.len(), (rows, a.row_stride), (inner, a.col_stride)), "left factor");
+    assert!(fits(b.data.len(), (inner, b.row_stride), (cols, b.col_stride)), "right factor");
+    let alone = matches!(threads.gemm(rows * cols * inner), gemm::Parallelism::None);
+    if rows <= FEW_ROWS && a.col_stride == 1 && b.row_stride == 1 && alone {
+        vectorised(FewRows, (out, store, factor, a, b));
+        return;
+    }
+    // SAFETY: all three matrices lie inside their slices (asserted above), `out` is borrowed mutably
+    // and its rows do not overlap, T is f32 or f64 (sealed trait), both supported by gemm, and with
+    // `Replace` gemm does not read `out`.
+    unsafe {
+        gemm::gemm(
+            rows,
+            cols,
+            inner,
+            out.data.as_mut_ptr(),
+            1,
+            out.row_stride as isize,
+            store == Store::Add,
+            a.data.as_ptr(),
+            a.col_stride as isize,
+            a.row_stride as isize,
+            b.data.as_ptr(),
+            b.col_stride as isize,
+            b.row_stride as isize,
+            T::ONE,
+            factor,
+            false,
+            false,
+            false,
+            threads.gemm(rows * cols * inner),
+        );
+    }
+}
+
+/// Left factors with at most this many rows are not worth packing: one token while decoding.
+const FEW_ROWS: usize = 4;
+
+/// Every element of the result as one dot product of neighbouring elements.
+struct FewRows;
+
+/// Columns whose dot products run side by side, so that none waits for its own chain of additions.
+const SIDE_BY_SIDE: usize = 4;
+
+impl<T: Real> Kernel<(MatMut<'_, T>, Store, T, Mat<'_, T>, Mat<'_, T>)> for FewRows {
+    type Output = ();
+
+    #[inline(always)]
+    fn run((out, store, factor, a, b): (MatMut<'_, T>, Store, T, Mat<'_, T>, Mat<'_, T>)) {
+        let column = |col: usize| &b.data[col * b.col_stride..][..a.cols];
+        for row in 0..a.rows {
+            let x = &a.data[row * a.row_stride..][..a.cols];
+            let out = &mut out.data[row * out.row_stride..][..b.cols];
+            let (blocks, rest) = out.as_chunks_mut::<SIDE_BY_SIDE>();
+            let first_of_rest = blocks.len() * SIDE_BY_SIDE;
+            for (index, places) in blocks.iter_mut().enumerate() {
+                let col = index * SIDE_BY_SIDE;
+                let products = dots(x, [column(col), column(col + 1), column(col + 2), column(col + 3)]);
+                for (place, product) in places.iter_mut().zip(products) {
+                    put(place, store, factor * product);
+                }
+            }
+            for (index, place) in rest.iter_mut().enumerate() {
+                let [product] = dots(x, [column(first_of_rest + index)]);
+                put(place, store, factor * product);
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn put<T: Real>(place: &mut T, store: Store, product: T) {
+    *place = if store == Store::Add { *place + product } else { product };
+}
+
+/// Sums of products of x with each column, in [`LANES`] partial sums that are added up as a tree.
+#[inline(always)]
+fn dots<T: Real, const N: usize>(x: &[T], columns: [&[T]; N]) -> [T; N] {
+    let mut lanes = [[T::ZERO; LANES]; N];
+    let whole = x.len() / LANES * LANES;
+    for at in (0..whole).step_by(LANES) {
+        let x = &x[at..at + LANES];
+        for (lanes, column) in lanes.iter_mut().zip(&columns) {
+            let column = &column[at..at + LANES];
+            for lane in 0..LANES {
+                lanes[lane] += x[lane] * column[lane];
+            }
+        }
+    }
+    for (lanes, column) in lanes.iter_mut().zip(&columns) {
+        for ((lane, &x), &y) in lanes.iter_mut().zip(&x[whole..]).zip(&column[whole..]) {
+            *lane += x * y;
+        }
+    }
+    lanes.map(|mut lanes| {
+        let mut half = LANES / 2;
+        while half > 0 {
+            for lane in 0..half {
+                let other = lanes[lane + half];
+                lanes[lane] += other;
+            }
+            half /= 2;
+        }
+        lanes[0]
+    })
+}
+
+/// GFLOP/s of this machine on f32 matrix products of 512 x 512 x 512, the best seen within about
+/// `seconds`: what speeds of training are compared with.
+pub fn calibrate(threads: Threads, seconds: f64) -> f64 {
+    const N: usize = 512;
+    let (a, b) = (vec![0.5_f32; N * N], vec![0.25_f32; N * N]);
+    let mut out = vec![0.0_f32; N * N];
+    let begun = Instant::now();
+    let mut best = f64::MAX;
+    while best == f64::MAX || begun.elapsed().as_secs_f64() < seconds {
+        let start = Instant::now();
+        let into = MatMut::new(&mut out, N);
+        matmul(threads, into, Store::Replace, 1.0, Mat::new(&a, N, N), Mat::new(&b, N, N).t());
+        best = best.min(start.elapsed().as_secs_f64());
+    }
+    2.0 * (N * N * N) as f64 / best / 1e9
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strides_transposes_and_accumulation() {
+        // a = [[1, 2], [3, 4]] inside rows of three, b given transposed.
+        let a = Mat::columns(&[1.0, 2.0, 9.0, 3.0, 4.0, 9.0], 2, 2, 3);
+        let b = Mat::new(&[5.0, 7.0, 6.0, 8.0], 2, 2).t();
+        let mut out = [100.0_f64; 6];
+        matmul(Threads::ONE, MatMut::columns(&mut out, 3), Store::Replace, 1.0, a, b);
+        assert_eq!(out, [19.0, 22.0, 100.0, 43.0, 50.0, 100.0]);
+        matmul(Threads::ONE, MatMut::columns(&mut out, 3), Store::Add, 2.0, a, b);
+        assert_eq!(out, [57.0, 66.0, 100.0, 129.0, 150.0, 100.0]);
+    }
+
+    #[test]
+    fn few_rows_equal_many() {
+        for (inner, cols) in [(3, 1), (16, 4), (33, 7), (128, 30)] {
+            let wave =
+                |count: usize, step: f64| (0..count).map(|i| (i as f64 * step).sin()).collect::<Vec<_>>();
+            let (a, b) = (wave(9 * inner, 0.7), wave(cols * inner, 1.3));
+            let mut many = wave(9 * cols, 0.1);
+            let mut few = many.clone();
+            let b = Mat::new(&b, cols, inner).t();
+            matmul(Threads::ONE, MatMut::new(&mut many, cols), Store::Add, 0.5, Mat::new(&a, 9, inner), b);
+            for row in 0..9 {
+                let a = Mat::new(&a[row * inner..], 1, inner);
+                let out = MatMut::new(&mut few[row * cols..], cols);
+                matmul(Threads::ONE, out, Store::Add, 0.5, a, b);
+            }
+            assert!(many.iter().zip(&few).all(|(x, y)| (x - y).abs() < 1e-12));
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "left factor")]
+    fn a_matrix_beyond_its_slice_is_refused() {
+        let mut out = [0.0_f32; 4];
+        let short = Mat::new(&[1.0, 2.0, 3.0], 2, 2);
+        matmul(Threads::ONE, MatMut::new(&mut out, 2), Store::Replace, 1.0, short, Mat::new(&[0.0; 4], 2, 2));
+    }
+}

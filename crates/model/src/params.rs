@@ -1,0 +1,323 @@
+//! The numbers of a model: base weights, their names and shapes.
+//!
+//! Owns the memory layout that every computation relies on: matrices are row-major `[out, in]` as in
+//! Hugging Face files. Loading and saving live elsewhere; nothing here does I/O.
+
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use crate::config::ModelConfig;
+use crate::lora::Target;
+use crate::real::Real;
+
+/// A linear layer: y = x Wᵀ + b.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Linear<T = f32> {
+    /// `[out_features, in_features]`, row-major.
+    pub weight: Vec<T>,
+    /// `[out_features]`.
+    pub bias: Option<Vec<T>>,
+    /// Width of y.
+    pub out_features: usize,
+    /// Width of x.
+    pub in_features: usize,
+}
+
+/// One decoder layer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LayerWeights<T = f32> {
+    /// RMSNorm before attention, `[hidden]`.
+    pub input_norm: Vec<T>,
+    /// Query projection, `[heads * head_dim, hidden]`.
+    pub q: Linear<T>,
+    /// Key projection, `[kv_heads * head_dim, hidden]`.
+    pub k: Linear<T>,
+    /// Value projection, `[kv_heads * head_dim, hidden]`.
+    pub v: Linear<T>,
+    /// Output projection, `[hidden, heads * head_dim]`.
+    pub o: Linear<T>,
+    /// RMSNorm over each query head before rope, `[head_dim]`.
+    pub q_norm: Option<Vec<T>>,
+    /// RMSNorm over each key head before rope, `[head_dim]`.
+    pub k_norm: Option<Vec<T>>,
+    /// RMSNorm before the MLP, `[hidden]`.
+    pub post_norm: Vec<T>,
+    /// Gate projection, `[intermediate, hidden]`.
+    pub gate: Linear<T>,
+    /// Up projection, `[intermediate, hidden]`.
+    pub up: Linear<T>,
+    /// Down projection, `[hidden, intermediate]`.
+    pub down: Linear<T>,
+}
+
+/// Every base weight of a model.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Weights<T = f32> {
+    /// Token embedding, `[vocab, hidden]`.
+    pub embed: Vec<T>,
+    /// Decoder layers, first to last.
+    pub layers: Vec<LayerWeights<T>>,
+    /// RMSNorm before the head, `[hidden]`.
+    pub final_norm: Vec<T>,
+    /// Output head, `[vocab, hidden]`; `None` when it is the embedding (tied).
+    pub head: Option<Vec<T>>,
+}
+
+/// A base model: shape and weights.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Model<T = f32> {
+    /// Shape and constants.
+    pub config: ModelConfig,
+    /// The numbers.
+    pub weights: Weights<T>,
+}
+
+/// A named parameter: Hugging Face (or PEFT) tensor name, shape, values.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Named<S> {
+    /// Tensor name as in the file.
+    pub name: String,
+    /// Dimensions, outermost first.
+    pub shape: Vec<usize>,
+    /// The values, row-major.
+    pub values: S,
+}
+
+impl<T: Real> Linear<T> {
+    /// All zeros.
+    pub fn zeros(out_features: usize, in_features: usize, bias: bool) -> Self {
+        Self {
+            weight: vec![T::ZERO; out_features * in_features],
+            bias: bias.then(|| vec![T::ZERO; out_features]),
+            out_features,
+            in_features,
+        }
+    }
+
+    fn cast<U: Real>(&self) -> Linear<U> {
+        Linear {
+            weight: cast(&self.weight),
+            bias: self.bias.as_deref().map(cast),
+            out_features: self.out_features,
+            in_features: self.in_features,
+        }
+    }
+}
+
+impl<T: Real> LayerWeights<T> {
+    /// The projection that a LoRA target names.
+    pub const fn linear(&self, target: Target) -> &Linear<T> {
+        match target {
+            Target::Q => &self.q,
+            Target::K => &self.k,
+            Target::V => &self.v,
+            Target::O => &self.o,
+            Target::Gate => &self.gate,
+            Target::Up => &self.up,
+            Target::Down => &self.down,
+        }
+    }
+
+    /// The projection that a LoRA target names.
+    pub const fn linear_mut(&mut self, target: Target) -> &mut Linear<T> {
+        match target {
+            Target::Q => &mut self.q,
+            Target::K => &mut self.k,
+            Target::V => &mut self.v,
+            Target::O => &mut self.o,
+            Target::Gate => &mut self.gate,
+            Target::Up => &mut self.up,
+            Target::Down => &mut self.down,
+        }
+    }
+
+    fn zeros(config: &ModelConfig) -> Self {
+        let linear = |target: Target| {
+            let (out, input) = target.shape(config);
+            let bias = match target {
+                Target::Q | Target::K | Target::V => config.qkv_bias,
+                Target::O => config.o_bias,
+                Target::Gate | Target::Up | Target::Down => config.mlp_bias,
+            };
+            Linear::zeros(out, input, bias)
+        };
+        let head_norm = || config.qk_norm.then(|| vec![T::ZERO; config.head_dim]);
+        Self {
+            input_norm: vec![T::ZERO; config.hidden_size],
+            q: linear(Target::Q),
+            k: linear(Target::K),
+            v: linear(Target::V),
+            o: linear(Target::O),
+            q_norm: head_norm(),
+            k_norm: head_norm(),
+            post_norm: vec![T::ZERO; config.hidden_size],
+            gate: linear(Target::Gate),
+            up: linear(Target::Up),
+            down: linear(Target::Down),
+        }
+    }
+}
+
+impl<T: Real> Weights<T> {
+    /// All zeros, in the shapes that `config` asks for.
+    pub fn zeros(config: &ModelConfig) -> Self {
+        let table = config.vocab_size * config.hidden_size;
+        Self {
+            embed: vec![T::ZERO; table],
+            layers: (0..config.num_layers).map(|_| LayerWeights::zeros(config)).collect(),
+            final_norm: vec![T::ZERO; config.hidden_size],
+            head: (!config.tie_word_embeddings).then(|| vec![T::ZERO; table]),
+        }
+    }
+
+    /// A fresh model to train from scratch: matrices and embeddings normal with standard deviation
+    /// 0.02 (the initialisation of the transformers classes), norms one, biases zero.
+    pub fn random(config: &ModelConfig, seed: u64) -> Self {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let mut weights = Self::zeros(config);
+        for parameter in weights.iter_mut() {
+            if parameter.name.ends_with("norm.weight") {
+                parameter.values.fill(T::ONE);
+            } else if parameter.name.ends_with(".weight") {
+                fill_normal(&mut rng, parameter.values, 0.02);
+            }
+        }
+        weights
+    }
+
+    /// The output head, `[vocab, hidden]`: its own or the embedding.
+    pub fn head(&self) -> &[T] {
+        self.head.as_deref().unwrap_or(&self.embed)
+    }
+
+    /// Every tensor under its Hugging Face name, in one fixed order: embedding, layers from the first
+    /// to the last (inside a layer in the order in which it uses them), final norm, head.
+    pub fn iter(&self) -> Vec<Named<&[T]>> {
+        let hidden = self.final_norm.len();
+        let mut list = vec![matrix("model.embed_tokens.weight".to_owned(), self.embed.as_slice(), hidden)];
+        for (index, layer) in self.layers.iter().enumerate() {
+            let LayerWeights { input_norm, q, k, v, o, q_norm, k_norm, post_norm, gate, up, down } = layer;
+            let name = |part: &str| format!("model.layers.{index}.{part}.weight");
+            list.push(vector(name("input_layernorm"), input_norm));
+            for (target, linear) in [(Target::Q, q), (Target::K, k), (Target::V, v), (Target::O, o)] {
+                push_linear(&mut list, index, target, linear);
+            }
+            list.extend(q_norm.as_deref().map(|norm| vector(name("self_attn.q_norm"), norm)));
+            list.extend(k_norm.as_deref().map(|norm| vector(name("self_attn.k_norm"), norm)));
+            list.push(vector(name("post_attention_layernorm"), post_norm));
+            for (target, linear) in [(Target::Gate, gate), (Target::Up, up), (Target::Down, down)] {
+                push_linear(&mut list, index, target, linear);
+            }
+        }
+        list.push(vector("model.norm.weight".to_owned(), &self.final_norm));
+        list.extend(self.head.as_deref().map(|head| matrix("lm_head.weight".to_owned(), head, hidden)));
+        list
+    }
+
+    /// As [`Weights::iter`], to write into.
+    pub fn iter_mut(&mut self) -> Vec<Named<&mut [T]>> {
+        let labels: Vec<_> = self.iter().into_iter().map(|named| (named.name, named.shape)).collect();
+        let mut slices: Vec<&mut [T]> = vec![&mut self.embed];
+        for layer in &mut self.layers {
+            let LayerWeights { input_norm, q, k, v, o, q_norm, k_norm, post_norm, gate, up, down } = layer;
+            slices.push(input_norm);
+            for linear in [q, k, v, o] {
+                push_slices(&mut slices, linear);
+            }
+            slices.extend(q_norm.as_deref_mut());
+            slices.extend(k_norm.as_deref_mut());
+            slices.push(post_norm);
+            for linear in [gate, up, down] {
+                push_slices(&mut slices, linear);
+            }
+        }
+        slices.push(&mut self.final_norm);
+        slices.extend(self.head.as_deref_mut());
+        let named = |((name, shape), values)| Named { name, shape, values };
+        labels.into_iter().zip(slices).map(named).collect()
+    }
+
+    /// The names of [`Weights::iter`].
+    pub fn names(&self) -> Vec<String> {
+        self.iter().into_iter().map(|named| named.name).collect()
+    }
+
+    /// The same numbers in another precision.
+    pub fn cast<U: Real>(&self) -> Weights<U> {
+        let layer = |layer: &LayerWeights<T>| LayerWeights {
+            input_norm: cast(&layer.input_norm),
+            q: layer.q.cast(),
+            k: layer.k.cast(),
+            v: layer.v.cast(),
+            o: layer.o.cast(),
+            q_norm: layer.q_norm.as_deref().map(cast),
+            k_norm: layer.k_norm.as_deref().map(cast),
+            post_norm: cast(&layer.post_norm),
+            gate: layer.gate.cast(),
+            up: layer.up.cast(),
+            down: layer.down.cast(),
+        };
+        Weights {
+            embed: cast(&self.embed),
+            layers: self.layers.iter().map(layer).collect(),
+            final_norm: cast(&self.final_norm),
+            head: self.head.as_deref().map(cast),
+        }
+    }
+}
+
+impl<T: Real> Model<T> {
+    /// A fresh model to train from scratch; see [`Weights::random`].
+    pub fn random(config: ModelConfig, seed: u64) -> Self {
+        let weights = Weights::random(&config, seed);
+        Self { config, weights }
+    }
+
+    /// Number of weights.
+    pub fn parameters(&self) -> usize {
+        self.weights.iter().iter().map(|named| named.values.len()).sum()
+    }
+
+    /// The same model in another precision.
+    pub fn cast<U: Real>(&self) -> Model<U> {
+        Model { config: self.config.clone(), weights: self.weights.cast() }
+    }
+}
+
+pub(crate) fn cast<T: Real, U: Real>(values: &[T]) -> Vec<U> {
+    values.iter().map(|value| U::from_f64(value.to_f64())).collect()
+}
+
+fn vector<T>(name: String, values: &[T]) -> Named<&[T]> {
+    Named { name, shape: vec![values.len()], values }
+}
+
+pub(crate) fn matrix<T, S: std::ops::Deref<Target = [T]>>(
+    name: String,
+    values: S,
+    columns: usize,
+) -> Named<S> {
+    Named { name, shape: vec![values.len() / columns, columns], values }
+}
+
+fn push_linear<'a, T>(list: &mut Vec<Named<&'a [T]>>, layer: usize, target: Target, linear: &'a Linear<T>) {
+    let name = |part: &str| format!("model.layers.{layer}.{}.{part}", target.path());
+    list.push(matrix(name("weight"), linear.weight.as_slice(), linear.in_features));
+    list.extend(linear.bias.as_deref().map(|bias| vector(name("bias"), bias)));
+}
+
+fn push_slices<'a, T>(slices: &mut Vec<&'a mut [T]>, linear: &'a mut Linear<T>) {
+    slices.push(&mut linear.weight);
+    slices.extend(linear.bias.as_deref_mut());
+}
+
+/// Normal numbers by Box and Muller's transform, drawn in f64 so that f32 and f64 models agree.
+fn fill_normal<T: Real>(rng: &mut ChaCha8Rng, values: &mut [T], deviation: f64) {
+    for pair in values.chunks_mut(2) {
+        let radius = (-2.0 * (1.0 - rng.random::<f64>()).ln()).sqrt() * deviation;
+        let (sin, cos) = (std::f64::consts::TAU * rng.random::<f64>()).sin_cos();
+        for (value, part) in pair.iter_mut().zip([cos, sin]) {
+            *value = T::from_f64(radius * part);
+        }
+    }
+}

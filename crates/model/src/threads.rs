@@ -1,0 +1,101 @@
+//! How many threads a computation may use, and how rows are shared among them.
+//!
+//! The number is explicit everywhere; nothing reads the environment. With one thread nothing of
+//! rayon is touched. The split of rows depends on the number of threads only, so results do too.
+
+use std::ops::Range;
+
+use crate::real::Real;
+
+/// A number of threads, at least one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Threads(usize);
+
+/// Below this many numbers a second thread costs more than it brings.
+const WORTH_SHARING: usize = 1 << 15;
+
+/// Below this many multiply-adds (some 40 microseconds) waking a second thread costs more than it
+/// brings; gemm's own limit is far lower.
+const PRODUCT_WORTH_SHARING: usize = 1 << 21;
+
+impl Threads {
+    /// No parallelism.
+    pub const ONE: Self = Self(1);
+
+    /// `count` threads of rayon's pool; 0 is taken as 1.
+    pub const fn new(count: usize) -> Self {
+        Self(if count == 0 { 1 } else { count })
+    }
+
+    /// The number.
+    pub const fn count(self) -> usize {
+        self.0
+    }
+
+    /// For a matrix product of `work` multiply-adds.
+    pub(crate) const fn gemm(self, work: usize) -> gemm::Parallelism {
+        if self.0 == 1 || work < PRODUCT_WORTH_SHARING {
+            return gemm::Parallelism::None;
+        }
+        gemm::Parallelism::Rayon(self.0)
+    }
+
+    /// Calls `f` for all `rows`, in pieces on several threads when that is worth it. Each of `outs`
+    /// is a buffer with its row width; `f` gets a range of rows and the buffers' parts for them.
+    pub(crate) fn rows<T: Real, const N: usize>(
+        self,
+        rows: usize,
+        outs: [(&mut [T], usize); N],
+        f: &(impl Fn(Range<usize>, [&mut [T]; N]) + Sync),
+    ) {
+        let numbers: usize = outs.iter().map(|(_, width)| rows * width).sum();
+        let pieces = if numbers < WORTH_SHARING { 1 } else { self.0 };
+        split(pieces, 0..rows, outs, f);
+    }
+}
+
+fn split<T: Real, const N: usize>(
+    pieces: usize,
+    rows: Range<usize>,
+    outs: [(&mut [T], usize); N],
+    f: &(impl Fn(Range<usize>, [&mut [T]; N]) + Sync),
+) {
+    if pieces < 2 || rows.len() < 2 {
+        return f(rows.clone(), outs.map(|(out, width)| &mut out[..rows.len() * width]));
+    }
+    let left_pieces = pieces / 2;
+    let left = rows.len() * left_pieces / pieces;
+    let middle = rows.start + left;
+    let mut rights = Vec::with_capacity(N);
+    let lefts = outs.map(|(out, width)| {
+        let (a, b) = out.split_at_mut(left * width);
+        rights.push((b, width));
+        (a, width)
+    });
+    let rights: [(&mut [T], usize); N] = rights.try_into().expect("one right half per buffer");
+    rayon::join(
+        || split(left_pieces, rows.start..middle, lefts, f),
+        || split(pieces - left_pieces, middle..rows.end, rights, f),
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_row_is_visited_once_whatever_the_number_of_threads() {
+        for count in [1, 2, 3, 5] {
+            let rows = 40_000;
+            let (mut a, mut b) = (vec![0.0_f32; rows], vec![0.0_f32; 2 * rows]);
+            Threads::new(count).rows(rows, [(&mut a, 1), (&mut b, 2)], &|range, [a, b]| {
+                for (offset, row) in range.enumerate() {
+                    a[offset] += row as f32;
+                    b[2 * offset + 1] += 1.0;
+                }
+            });
+            assert!(a.iter().enumerate().all(|(row, value)| *value == row as f32));
+            assert!(b.chunks(2).all(|pair| pair == [0.0, 1.0]));
+        }
+    }
+}

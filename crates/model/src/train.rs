@@ -1,0 +1,215 @@
+//! What trainers and tests call: loss with gradients, loss alone, logits.
+
+use crate::backward::backward;
+use crate::batch::{Packed, check_tokens};
+use crate::error::{ModelError, Result};
+use crate::forward::{Purpose, Stack, checked, forward};
+use crate::grads::Grads;
+use crate::lora::Adapter;
+use crate::loss::{self, Loss, LossGrads};
+use crate::matmul::{Mat, MatMut, Store, matmul};
+use crate::params::Model;
+use crate::real::Real;
+use crate::share::{self, shares};
+use crate::workspace::{Scratch, Workspace, fit};
+
+/// Negative log-likelihood of the labels of `batch`, and d(scale * nll_sum) added to `grads`.
+///
+/// What is trained is decided by `grads` ([`Grads::lora`] or [`Grads::full`]). To normalise over an
+/// accumulation window pass `scale` = 1 / scored tokens of the whole window. A batch without labels
+/// gives a loss of zero tokens and no gradient.
+///
+/// # Errors
+/// [`ModelError::Input`] for tokens outside the vocabulary, a malformed batch or gradients that do
+/// not belong to `adapter`; [`ModelError::NonFinite`] when the loss is not finite, naming the first
+/// layer whose output is not. Gradients are checked by [`Grads::norm`]. After an error `grads` holds
+/// part of a batch: zero it.
+pub fn loss_and_grads<T: Real>(
+    model: &Model<T>,
+    adapter: Option<&Adapter<T>>,
+    batch: &Packed,
+    scale: T,
+    grads: &mut Grads<T>,
+    ws: &mut Workspace<T>,
+) -> Result<Loss> {
+    T::loss_and_grads(model, adapter, batch, scale, grads, ws)
+}
+
+pub(crate) fn compute_loss_and_grads<T: Real>(
+    model: &Model<T>,
+    adapter: Option<&Adapter<T>>,
+    batch: &Packed,
+    scale: T,
+    grads: &mut Grads<T>,
+    ws: &mut Workspace<T>,
+) -> Result<Loss> {
+    check(model, adapter, batch)?;
+    check_grads(adapter, grads)?;
+    let shares = shares(batch, ws.threads);
+    let mut extra = std::mem::take(&mut ws.extra_grads);
+    extra.retain(|other| other.same_shape(grads));
+    extra.resize_with(shares.len().saturating_sub(1), || grads.clone());
+    extra.iter_mut().for_each(Grads::zero);
+    let targets = std::iter::once(&mut *grads).chain(&mut extra).collect();
+    let losses = share::run(&shares, targets, ws, |share, grads, ws| {
+        let stack = Stack { model, adapter, purpose: Purpose::Train, dropout_seed: ws.dropout_seed };
+        one_share(&stack, &share.batch, scale, grads, ws)
+    });
+    for other in &extra {
+        grads.add(other);
+    }
+    ws.extra_grads = extra;
+    let mut total = Loss::default();
+    for loss in losses {
+        total += loss?;
+    }
+    Ok(total)
+}
+
+fn one_share<T: Real>(
+    stack: &Stack<'_, T>,
+    batch: &Packed,
+    scale: T,
+    grads: &mut Grads<T>,
+    ws: &mut Workspace<T>,
+) -> Result<Loss> {
+    let model = stack.model;
+    let labels = lay_out(model, batch, ws);
+    forward(stack, &batch.tokens, None, ws);
+    let mut nll_sum = 0.0;
+    let Workspace { threads, hidden, scratch: Scratch { dh, logits, .. }, .. } = &mut *ws;
+    let head_grad = grads.weights.as_mut().map(|weights| match &mut weights.head {
+        Some(head) => head.as_mut_slice(),
+        None => weights.embed.as_mut_slice(),
+    });
+    let loss_grads = LossGrads { scale, hidden: fit(dh, hidden.len()), head: head_grad };
+    let inputs = [hidden.as_slice(), model.weights.head()];
+    loss::cross_entropy(*threads, inputs, &labels, Some(loss_grads), logits, |_, nll| nll_sum += nll);
+    let nll_sum = checked(nll_sum, ws, Purpose::Train)?;
+    backward(stack, &batch.tokens, grads, ws);
+    Ok(Loss { nll_sum, tokens: labels.len() })
+}
+
+/// Negative log-likelihood of the labels of each sequence of `batch`. No dropout.
+///
+/// # Errors
+/// As [`loss_and_grads`].
+pub fn evaluate<T: Real>(
+    model: &Model<T>,
+    adapter: Option<&Adapter<T>>,
+    batch: &Packed,
+    ws: &mut Workspace<T>,
+) -> Result<Vec<Loss>> {
+    T::evaluate(model, adapter, batch, ws)
+}
+
+pub(crate) fn compute_evaluation<T: Real>(
+    model: &Model<T>,
+    adapter: Option<&Adapter<T>>,
+    batch: &Packed,
+    ws: &mut Workspace<T>,
+) -> Result<Vec<Loss>> {
+    check(model, adapter, batch)?;
+    let shares = shares(batch, ws.threads);
+    let stack = Stack { model, adapter, purpose: Purpose::Infer, dropout_seed: 0 };
+    let states = vec![(); shares.len()];
+    let parts = share::run(&shares, states, ws, |share, (), ws| evaluate_share(&stack, &share.batch, ws));
+    let mut losses = vec![Loss::default(); batch.segments()];
+    for (share, part) in shares.iter().zip(parts) {
+        for (segment, loss) in share.segments.iter().zip(part?) {
+            losses[*segment] = loss;
+        }
+    }
+    Ok(losses)
+}
+
+fn evaluate_share<T: Real>(stack: &Stack<'_, T>, batch: &Packed, ws: &mut Workspace<T>) -> Result<Vec<Loss>> {
+    let labels = lay_out(stack.model, batch, ws);
+    forward(stack, &batch.tokens, None, ws);
+    let Workspace { threads, hidden, rows, scratch, .. } = &mut *ws;
+    let inputs = [hidden.as_slice(), stack.model.weights.head()];
+    let mut losses = vec![Loss::default(); batch.segments()];
+    loss::cross_entropy(*threads, inputs, &labels, None, &mut scratch.logits, |index, nll| {
+        let segment = batch.starts.partition_point(|start| *start <= rows[index]) - 1;
+        losses[segment] += Loss { nll_sum: nll, tokens: 1 };
+    });
+    for loss in &losses {
+        checked(loss.nll_sum, ws, Purpose::Infer)?;
+    }
+    Ok(losses)
+}
+
+/// Logits at every position of one sequence, `[tokens.len(), vocab]` row-major. Meant for tests and
+/// small inputs: the whole matrix exists at once.
+///
+/// # Errors
+/// [`ModelError::Input`] for no tokens or tokens outside the vocabulary.
+pub fn logits<T: Real>(model: &Model<T>, adapter: Option<&Adapter<T>>, tokens: &[u32]) -> Result<Vec<T>> {
+    T::logits(model, adapter, tokens)
+}
+
+pub(crate) fn compute_logits<T: Real>(
+    model: &Model<T>,
+    adapter: Option<&Adapter<T>>,
+    tokens: &[u32],
+) -> Result<Vec<T>> {
+    let config = &model.config;
+    check_tokens(tokens, config.vocab_size)?;
+    check_adapter(model, adapter)?;
+    let mut ws = Workspace::new(1);
+    ws.lay_out_after(config, 0, tokens.len());
+    ws.rows.extend(0..tokens.len());
+    let stack = Stack { model, adapter, purpose: Purpose::Infer, dropout_seed: 0 };
+    forward(&stack, tokens, None, &mut ws);
+    let mut logits = vec![T::ZERO; tokens.len() * config.vocab_size];
+    let hidden = Mat::new(&ws.hidden, tokens.len(), config.hidden_size);
+    let head = Mat::new(model.weights.head(), config.vocab_size, config.hidden_size);
+    matmul(ws.threads, MatMut::new(&mut logits, config.vocab_size), Store::Replace, T::ONE, hidden, head.t());
+    Ok(logits)
+}
+
+/// Lays a batch out and chooses its scored rows; their labels.
+fn lay_out<T: Real>(model: &Model<T>, batch: &Packed, ws: &mut Workspace<T>) -> Vec<u32> {
+    ws.lay_out(&model.config, batch);
+    ws.rows.clear();
+    let scored = batch.labels.iter().enumerate().filter(|(_, label)| label.is_some());
+    ws.rows.extend(scored.map(|(row, _)| row));
+    batch.labels.iter().flatten().copied().collect()
+}
+
+fn check<T: Real>(model: &Model<T>, adapter: Option<&Adapter<T>>, batch: &Packed) -> Result<()> {
+    batch.check(model.config.vocab_size)?;
+    check_adapter(model, adapter)
+}
+
+/// Refuses an adapter whose factors do not fit the model's layers.
+pub(crate) fn check_adapter<T: Real>(model: &Model<T>, adapter: Option<&Adapter<T>>) -> Result<()> {
+    let Some(adapter) = adapter else { return Ok(()) };
+    if !(0.0..1.0).contains(&adapter.config.dropout) {
+        let rate = adapter.config.dropout;
+        return Err(ModelError::Input(format!("lora dropout {rate} is not between 0 and 1")));
+    }
+    for ((layer, target), module) in &adapter.modules {
+        let (out, input) = target.shape(&model.config);
+        let fits =
+            module.rank > 0 && module.a.len() == module.rank * input && module.b.len() == module.rank * out;
+        if *layer >= model.config.num_layers || !fits {
+            let name = target.path();
+            return Err(ModelError::Input(format!(
+                "adapter module layers.{layer}.{name} does not fit the model"
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn check_grads<T: Real>(adapter: Option<&Adapter<T>>, grads: &Grads<T>) -> Result<()> {
+    let fits = grads.lora.iter().all(|((layer, target), grad)| {
+        let module = adapter.and_then(|adapter| adapter.module(*layer, *target));
+        module.is_some_and(|module| module.a.len() == grad.a.len() && module.b.len() == grad.b.len())
+    });
+    if fits { Ok(()) } else { Err(ModelError::Input("gradients were made for another adapter".to_owned())) }
+}
+
+#[cfg(test)]
+mod tests;

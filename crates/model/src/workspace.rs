@@ -1,0 +1,157 @@
+//! `Workspace`: the memory of forward and backward passes, used again from call to call.
+//!
+//! Buffers only grow, so after the first batch of a size no pass allocates. Between a forward and
+//! its backward pass the workspace holds what cannot be recomputed cheaply: the residual before each
+//! layer and before its MLP, q, k, v, the attention output and its log-sums, gate and up, x Aᵀ.
+
+use crate::attention::{AttentionScratch, Block, push_blocks};
+use crate::batch::Packed;
+use crate::config::ModelConfig;
+use crate::grads::Grads;
+use crate::linear::LinearScratch;
+use crate::real::Real;
+use crate::rope::RopeTable;
+use crate::threads::Threads;
+
+/// Memory and threads of a computation. Not tied to a model: one workspace may serve several.
+#[derive(Debug, Clone)]
+pub struct Workspace<T = f32> {
+    pub(crate) threads: Threads,
+    /// Which dropout masks the next passes draw; see [`Workspace::set_dropout_seed`].
+    pub(crate) dropout_seed: u64,
+    pub(crate) rope: Option<RopeTable<T>>,
+    /// Position of each row inside its segment.
+    pub(crate) positions: Vec<usize>,
+    pub(crate) blocks: Vec<Block>,
+    /// Rows that go through the last layer's MLP and the head.
+    pub(crate) rows: Vec<usize>,
+    /// One entry for each layer while a backward pass is to follow, else a single one.
+    pub(crate) layers: Vec<LayerActs<T>>,
+    /// The residual stream; after a forward pass that of `rows` behind the last layer.
+    pub(crate) x: Vec<T>,
+    /// Output of the final norm, `[rows, hidden]`, and its 1/rms.
+    pub(crate) hidden: Vec<T>,
+    pub(crate) rstd: Vec<T>,
+    pub(crate) scratch: Scratch<T>,
+    /// Memory of the threads that share a batch.
+    pub(crate) helpers: Vec<Self>,
+    /// Gradients of all of them but the first.
+    pub(crate) extra_grads: Vec<Grads<T>>,
+}
+
+/// What one layer keeps for its backward pass. n rows enter; m rows leave (m < n in the last layer).
+#[derive(Debug, Clone, Default)]
+pub(crate) struct LayerActs<T> {
+    /// Residual before the layer, `[n, hidden]`.
+    pub(crate) x: Vec<T>,
+    pub(crate) rstd_input: Vec<T>,
+    /// After rope, `[n, heads * head_dim]`.
+    pub(crate) q: Vec<T>,
+    pub(crate) k: Vec<T>,
+    pub(crate) v: Vec<T>,
+    /// Before the per-head norm, for models that have it.
+    pub(crate) q_raw: Vec<T>,
+    pub(crate) k_raw: Vec<T>,
+    pub(crate) rstd_q: Vec<T>,
+    pub(crate) rstd_k: Vec<T>,
+    /// Attention output, `[n, heads * head_dim]`.
+    pub(crate) o: Vec<T>,
+    /// `[n, heads]`.
+    pub(crate) lse: Vec<T>,
+    /// Residual before the MLP, `[m, hidden]`.
+    pub(crate) mid: Vec<T>,
+    pub(crate) rstd_post: Vec<T>,
+    /// `[m, intermediate]`.
+    pub(crate) gate: Vec<T>,
+    pub(crate) up: Vec<T>,
+    /// x Aᵀ of each LoRA target, by `Target as usize`.
+    pub(crate) u: [Vec<T>; 7],
+}
+
+/// Buffers that mean nothing between two steps of a pass.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Scratch<T> {
+    /// A norm's output, `[n, hidden]`.
+    pub(crate) h: Vec<T>,
+    /// silu(gate) * up, `[m, intermediate]`.
+    pub(crate) act: Vec<T>,
+    /// Attention output of the chosen rows, `[m, heads * head_dim]`.
+    pub(crate) o_rows: Vec<T>,
+    /// Gradient of the residual stream, `[n, hidden]`.
+    pub(crate) dx: Vec<T>,
+    /// Gradient of the residual for the chosen rows of the last layer, `[m, hidden]`.
+    pub(crate) dx_rows: Vec<T>,
+    pub(crate) dh: Vec<T>,
+    pub(crate) dq: Vec<T>,
+    pub(crate) dk: Vec<T>,
+    pub(crate) dv: Vec<T>,
+    pub(crate) d_o: Vec<T>,
+    /// Logits of one chunk of rows, then their gradients.
+    pub(crate) logits: Vec<T>,
+    pub(crate) attention: Vec<AttentionScratch<T>>,
+    pub(crate) linear: LinearScratch<T>,
+}
+
+impl<T: Real> Workspace<T> {
+    /// An empty workspace that computes on `threads` threads (0 is taken as 1).
+    pub fn new(threads: usize) -> Self {
+        Self {
+            threads: Threads::new(threads),
+            dropout_seed: 0,
+            rope: None,
+            positions: Vec::new(),
+            blocks: Vec::new(),
+            rows: Vec::new(),
+            layers: Vec::new(),
+            x: Vec::new(),
+            hidden: Vec::new(),
+            rstd: Vec::new(),
+            scratch: Scratch::default(),
+            helpers: Vec::new(),
+            extra_grads: Vec::new(),
+        }
+    }
+
+    /// How many threads it computes on.
+    pub const fn threads(&self) -> Threads {
+        self.threads
+    }
+
+    /// Chooses the dropout masks of the next training passes. Give another number to each
+    /// micro-batch; the same number gives the same masks. Without dropout it has no effect.
+    pub const fn set_dropout_seed(&mut self, seed: u64) {
+        self.dropout_seed = seed;
+    }
+
+    /// Sets positions, attention blocks and rope for a packed batch.
+    pub(crate) fn lay_out(&mut self, config: &ModelConfig, batch: &Packed) {
+        self.positions.clear();
+        self.blocks.clear();
+        let mut longest = 0;
+        for range in batch.ranges() {
+            longest = longest.max(range.len());
+            self.positions.extend(0..range.len());
+            push_blocks(&mut self.blocks, range.clone(), range.start, 0);
+        }
+        self.prepare_rope(config, longest);
+    }
+
+    /// Sets the same for `count` tokens that follow `past` tokens in a cache.
+    pub(crate) fn lay_out_after(&mut self, config: &ModelConfig, past: usize, count: usize) {
+        self.positions.clear();
+        self.positions.extend(past..past + count);
+        self.blocks.clear();
+        push_blocks(&mut self.blocks, 0..count, 0, past);
+        self.prepare_rope(config, past + count);
+    }
+
+    fn prepare_rope(&mut self, config: &ModelConfig, positions: usize) {
+        self.rope.get_or_insert_with(|| RopeTable::new(config)).prepare(config, positions);
+    }
+}
+
+/// Makes `buffer` exactly `len` long. Contents are stale, memory is kept when it shrinks.
+pub(crate) fn fit<T: Real>(buffer: &mut Vec<T>, len: usize) -> &mut [T] {
+    buffer.resize(len, T::ZERO);
+    buffer
+}

@@ -1,0 +1,85 @@
+//! The base model with what belongs to it: tokenizer, template, fingerprint; and adapters on it.
+
+use std::path::{Path, PathBuf};
+
+use nightshift_core::jiff::Timestamp;
+use nightshift_core::release::{self, MANIFEST};
+use nightshift_core::{Exit, Failure};
+use nightshift_model::{Adapter, ChatTemplate, Model, ModelConfig, ModelError, Tokenizer, base_fingerprint};
+
+/// How conversations become tokens.
+#[derive(Debug, Clone)]
+pub(crate) struct Text {
+    /// The tokenizer.
+    pub(crate) tokenizer: Tokenizer,
+    /// The chat template.
+    pub(crate) template: ChatTemplate,
+}
+
+impl Text {
+    /// Reads both from a model folder. A template that prints a date prints that of `now`.
+    pub(crate) fn load(dir: &Path, now: Timestamp) -> Result<Self, Failure> {
+        Ok(Self {
+            tokenizer: Tokenizer::from_dir(dir).map_err(refused)?,
+            template: ChatTemplate::from_dir(dir, move || now).map_err(refused)?,
+        })
+    }
+}
+
+/// A base model.
+#[derive(Debug)]
+pub(crate) struct Base {
+    /// Its folder.
+    pub(crate) dir: PathBuf,
+    /// Its weights.
+    pub(crate) model: Model,
+    /// Digest of its weights and shape.
+    pub(crate) fingerprint: String,
+}
+
+impl Base {
+    /// Reads a model folder; NaN, missing or foreign tensors are refused by name (exit 4).
+    pub(crate) fn load(dir: &Path) -> Result<Self, Failure> {
+        let fingerprint = base_fingerprint(dir).map_err(refused)?;
+        Ok(Self { dir: dir.to_owned(), model: Model::load(dir).map_err(refused)?, fingerprint })
+    }
+
+    /// Reads an adapter made for this base; one that names another base in its manifest is refused.
+    pub(crate) fn adapter(&self, dir: &Path) -> Result<Adapter, Failure> {
+        let adapter = Adapter::load(dir, &self.model.config).map_err(refused)?;
+        if dir.join(MANIFEST).exists() {
+            let manifest = release::load_manifest(dir)?;
+            if manifest.base_fingerprint != self.fingerprint {
+                let message = format!(
+                    "{} was trained on the base {}, not on {} ({})",
+                    dir.display(),
+                    short(&manifest.base_fingerprint),
+                    self.dir.display(),
+                    short(&self.fingerprint)
+                );
+                return Err(Failure::refused(message).hint("name the base it was trained on with --base"));
+            }
+        }
+        Ok(adapter)
+    }
+}
+
+/// The first 12 digits of a digest.
+pub(crate) fn short(digest: &str) -> &str {
+    &digest[..12.min(digest.len())]
+}
+
+/// The shape of a base model, without its weights.
+pub(crate) fn shape(dir: &Path) -> Result<ModelConfig, Failure> {
+    ModelConfig::from_dir(dir).map_err(refused)
+}
+
+/// A model, adapter or template that cannot be used: exit 4; a file that cannot be read or written, and a
+/// computation that ran away: exit 1.
+pub(crate) fn refused(error: ModelError) -> Failure {
+    let exit = match error {
+        ModelError::Io { .. } | ModelError::Write(_) | ModelError::NonFinite(_) => Exit::Failed,
+        _ => Exit::Refused,
+    };
+    Failure::new(exit, error.to_string())
+}

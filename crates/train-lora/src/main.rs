@@ -1,0 +1,7 @@
+//! LoRA fine-tuning; see the library.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    nightshift_core::cli::main(nightshift_train_lora::TOOL, nightshift_train_lora::run)
+}

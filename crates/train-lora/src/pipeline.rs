@@ -1,0 +1,351 @@
+//! The nightly form: harvest rows and replay in, a published release out.
+//!
+//! Takes the lock `train`, resumes what an earlier run of the same rows left, and publishes under the
+//! lock `loras`. Always a fresh adapter on the base: a night that is refused leaves no trace in the next.
+
+use std::path::{Path, PathBuf};
+
+use nightshift_core::logfile::LogFile;
+use nightshift_core::random::sha256_hex;
+use nightshift_core::release::{self, NewRelease};
+use nightshift_core::rusqlite::OptionalExtension;
+use nightshift_core::store::Store;
+use nightshift_core::{Ctx, Exit, Failure, OrFail, Outcome, files};
+use nightshift_model::Adapter;
+use serde::{Deserialize, Serialize};
+
+use crate::args::Args;
+use crate::base::{Base, Text};
+use crate::checkpoint::Checkpoints;
+use crate::data::Dropped;
+use crate::plan::{self, Draft, Plan};
+use crate::publish::{self, Folder};
+use crate::report::{self, TrainReport};
+use crate::select::{self, Accepted, Candidates, Seals};
+use crate::settings::Settings;
+use crate::train::{self, Job, News, Trained};
+
+/// Rows on which the speed is measured.
+const PROBE_ROWS: usize = 32;
+/// Rows named on the terminal; the log names all.
+const SAID_ROWS: usize = 20;
+
+/// Trains on the home's rows and publishes.
+pub(crate) fn run(ctx: &Ctx, args: &Args) -> Result<Outcome, Failure> {
+    let settings = Settings::new(ctx, &args.settings, true)?;
+    if ctx.dry_run {
+        return dry_run(ctx, args, &settings);
+    }
+    let _lock = ctx.lock("train")?;
+    let log = LogFile::open(ctx, "training")?;
+    let result = train_and_publish(ctx, args, &settings, &log);
+    if let Err(failure) = &result {
+        log.write(ctx, &format!("{}: {}", failure.exit().status(), failure.chain()));
+    }
+    result
+}
+
+/// Prints the plan; makes and changes nothing.
+fn dry_run(ctx: &Ctx, args: &Args, settings: &Settings) -> Result<Outcome, Failure> {
+    let store = Store::open_read_only(&ctx.paths.store())?;
+    let night = Night::gather(ctx, store.as_ref(), settings)?;
+    let base = Base::load(&base_dir(ctx, args)?)?;
+    let run_key = night.run_key(&base, settings);
+    let plan = night.plan(ctx, store.as_ref(), &base, settings, &run_key, true)?;
+    let mut report = planned(&plan, &base);
+    let order = plan.order(settings);
+    report.steps = settings.max_steps.unwrap_or(usize::MAX).min(order.total_steps());
+    report.estimated_s = plan.estimated_s;
+    let text = format!(
+        "would train {} rows ({} new, {} older) and {} replayed per epoch in {} steps, about {:.0} s",
+        plan.rows.len(),
+        report.examples.new,
+        report.examples.older,
+        report.examples.replay,
+        report.steps,
+        plan.estimated_s.unwrap_or_default(),
+    );
+    Ok(Outcome::done(&report, text).status("planned"))
+}
+
+fn train_and_publish(ctx: &Ctx, args: &Args, settings: &Settings, log: &LogFile) -> Result<Outcome, Failure> {
+    let mut store = ctx.store()?;
+    let night = Night::gather(ctx, Some(&store), settings)?;
+    say_dropped(ctx, log, &night.candidates.dropped);
+    let base = Base::load(&base_dir(ctx, args)?)?;
+    let run_key = night.run_key(&base, settings);
+    if let Some(outcome) = already_published(ctx, &store, &run_key, &night, &base)? {
+        clear_work(ctx)?;
+        return Ok(outcome);
+    }
+    let folder = ctx.paths.work(&format!("train-{run_key}"));
+    let plan = if let Some(plan) = Plan::find(&folder, &run_key, &night.seals)? {
+        log.say(ctx, &format!("going on with the plan in {}", folder.display()));
+        plan
+    } else {
+        // Whatever lies there belongs to other rows.
+        files::remove_dir(&folder)?;
+        let plan = night.plan(ctx, Some(&store), &base, settings, &run_key, false)?;
+        plan.freeze(&folder)?;
+        plan
+    };
+    let mut report = planned(&plan, &base);
+    say_dropped(ctx, log, &plan.dropped[night.candidates.dropped.len().min(plan.dropped.len())..]);
+    let trained = train(ctx, &base, &plan, settings, &folder, log)?;
+    finish(ctx, &mut store, Finish { base: &base, plan: &plan, settings, log }, &mut report, &trained)
+}
+
+/// What the home holds tonight.
+struct Night {
+    seals: Seals,
+    candidates: Candidates,
+}
+
+impl Night {
+    fn gather(ctx: &Ctx, store: Option<&Store>, settings: &Settings) -> Result<Self, Failure> {
+        let seals = store.map_or_else(|| Ok(Seals::none()), |store| Seals::load(store.read()))?;
+        let candidates = select::accepted(ctx, &seals)?;
+        enough(candidates.accepted.len(), settings, &candidates.dropped)?;
+        Ok(Self { seals, candidates })
+    }
+
+    /// The run's name: another base, other rows or other settings are another run.
+    fn run_key(&self, base: &Base, settings: &Settings) -> String {
+        let rows = plan::digest(self.candidates.accepted.iter().map(|row| &row.record));
+        let newest = self.candidates.newest().unwrap_or_default();
+        let text = format!("{}\n{rows}\n{newest}\n{}\n", base.fingerprint, settings.digest());
+        sha256_hex(text.as_bytes())[..16].to_owned()
+    }
+
+    fn plan(
+        &self,
+        ctx: &Ctx,
+        store: Option<&Store>,
+        base: &Base,
+        settings: &Settings,
+        run_key: &str,
+        measure: bool,
+    ) -> Result<Plan, Failure> {
+        let now = ctx.clock.now();
+        let text = Text::load(&base.dir, now)?;
+        let accepted: Vec<Accepted> = self.candidates.accepted.clone();
+        let pool = match store {
+            Some(store) if settings.train.replay_ratio > 0.0 => {
+                let above = settings.train.replay_above;
+                select::replay_pool(store.read(), &ctx.config.target, above, &self.seals, &accepted)?
+            }
+            _ => Vec::new(),
+        };
+        let draft = Draft::new(settings, &text, accepted, pool, self.candidates.dropped.clone())?;
+        enough(draft.examples(), settings, draft.dropped())?;
+        let speed = if measure || draft.has_older() {
+            let rows = draft.probe(PROBE_ROWS, &text);
+            let adapter = Adapter::init(settings.lora(), &base.model.config, settings.seed);
+            Some(train::tokens_per_s(ctx, &base.model, &adapter, &rows, settings)?)
+        } else {
+            None
+        };
+        Ok(draft.decide(settings, run_key, now, speed))
+    }
+}
+
+/// Exit 3 with the sentence that `nightly status` shows.
+fn enough(rows: usize, settings: &Settings, dropped: &[Dropped]) -> Result<(), Failure> {
+    let needed = settings.train.min_examples;
+    if rows >= needed.max(1) {
+        return Ok(());
+    }
+    let failure = Failure::nothing(format!("no adapter: {rows} of {needed} rows"));
+    let counts = crate::data::count(dropped);
+    if counts.is_empty() {
+        return Err(failure.hint("harvest first; train.min_examples says how many rows a training needs"));
+    }
+    let list: Vec<String> = counts.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
+    Err(failure.hint(format!("left out: {}", list.join(", "))))
+}
+
+fn base_dir(ctx: &Ctx, args: &Args) -> Result<PathBuf, Failure> {
+    args.paths.base.clone().map_or_else(|| ctx.base(), Ok)
+}
+
+fn say_dropped(ctx: &Ctx, log: &LogFile, dropped: &[Dropped]) {
+    for (number, row) in dropped.iter().enumerate() {
+        let line = format!("left out ({}): {}: {}", row.reason.name(), row.row, row.why);
+        if number < SAID_ROWS { log.say(ctx, &line) } else { log.write(ctx, &line) }
+    }
+}
+
+/// A run of the same rows that published before: nothing to train.
+fn already_published(
+    ctx: &Ctx,
+    store: &Store,
+    run_key: &str,
+    night: &Night,
+    base: &Base,
+) -> Result<Option<Outcome>, Failure> {
+    let known: Option<(String, String, Option<String>, String)> = store
+        .read()
+        .prepare_cached(
+            "SELECT adapter_id, status, reason, facts FROM releases
+             WHERE json_extract(facts, '$.run_key') = ?1 ORDER BY created_at DESC LIMIT 1",
+        )?
+        .query_row([run_key], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))
+        .optional()?;
+    let Some((adapter_id, status, reason, facts)) = known else { return Ok(None) };
+    if status == "bad" {
+        let reason = reason.unwrap_or_else(|| "no reason given".into());
+        let message = format!("no adapter: nothing new since {adapter_id}, which was taken back ({reason})");
+        return Err(Failure::nothing(message).hint("more rows, or another --seed, give another adapter"));
+    }
+    let path = ctx.paths.loras().join(&adapter_id);
+    let Ok(manifest) = release::verify(&path) else { return Ok(None) };
+    let facts: Facts = serde_json::from_str(&facts).or_fail(|| format!("the facts of {adapter_id}"))?;
+    let mut report = TrainReport {
+        adapter_id: Some(adapter_id.clone()),
+        path: Some(path.display().to_string()),
+        dataset_sha256: manifest.dataset_sha256.unwrap_or_default(),
+        base_fingerprint: base.fingerprint.clone(),
+        steps: facts.steps,
+        tokens: facts.tokens,
+        loss_first: facts.loss_first,
+        loss_last: facts.loss_last,
+        seconds: facts.seconds,
+        tokens_per_s: facts.tokens_per_s,
+        ..TrainReport::default()
+    };
+    report.add_dropped(&night.candidates.dropped);
+    (report.examples.new, report.examples.older) = (facts.new, facts.older);
+    report.examples.replay = facts.replay;
+    let text = format!("{adapter_id} was already trained on these rows");
+    Ok(Some(Outcome::done(&report, text).status("already_published")))
+}
+
+/// What the store keeps about a training.
+#[derive(Debug, Serialize, Deserialize)]
+struct Facts {
+    run_key: String,
+    new: usize,
+    older: usize,
+    replay: usize,
+    steps: usize,
+    tokens: usize,
+    loss_first: Option<f64>,
+    loss_last: Option<f64>,
+    seconds: f64,
+    tokens_per_s: Option<f64>,
+}
+
+/// The report as far as the plan decides it.
+fn planned(plan: &Plan, base: &Base) -> TrainReport {
+    let (new, older) = plan.new_and_older();
+    let mut report = TrainReport {
+        dataset_sha256: plan.dataset_sha256(),
+        base_fingerprint: base.fingerprint.clone(),
+        estimated_s: plan.estimated_s,
+        ..TrainReport::default()
+    };
+    report.add_dropped(&plan.dropped);
+    report.examples.new = new;
+    report.examples.older = older;
+    report.examples.replay = plan.drawn;
+    report.examples.replay_pool = plan.pool.len();
+    report
+}
+
+fn train(
+    ctx: &Ctx,
+    base: &Base,
+    plan: &Plan,
+    settings: &Settings,
+    folder: &Path,
+    log: &LogFile,
+) -> Result<Trained, Failure> {
+    let text = Text::load(&base.dir, plan.template_time)?;
+    let examples = plan.encode(&text, settings.train.max_length)?;
+    let job = Job {
+        ctx,
+        model: &base.model,
+        examples: &examples,
+        order: plan.order(settings),
+        settings,
+        checkpoints: Checkpoints::new(folder, &plan.run_key),
+    };
+    let adapter = Adapter::init(settings.lora(), &base.model.config, settings.seed);
+    train::train(&job, adapter, &|news| match news {
+        News::Note(line) => log.say(ctx, line),
+        News::Step(step) => log.write(ctx, &step.sentence()),
+    })
+}
+
+struct Finish<'a> {
+    base: &'a Base,
+    plan: &'a Plan,
+    settings: &'a Settings,
+    log: &'a LogFile,
+}
+
+fn finish(
+    ctx: &Ctx,
+    store: &mut Store,
+    run: Finish<'_>,
+    report: &mut TrainReport,
+    trained: &Trained,
+) -> Result<Outcome, Failure> {
+    let Finish { base, plan, settings, log } = run;
+    report.add_steps(&trained.steps);
+    report.resumed_from_step = trained.resumed_from_step;
+    report.peak_rss_bytes = nightshift_core::process::peak_rss_bytes();
+    // A base inside the home is named from there, so that a home may move without changing any digest.
+    let base_name = base.dir.strip_prefix(ctx.paths.home()).unwrap_or(&base.dir).display().to_string();
+    let loras = ctx.paths.loras();
+    let places = [&base.dir, &ctx.paths.training_data(), &loras].map(|path| path.display().to_string());
+    let folder = Folder {
+        adapter: &trained.adapter,
+        shape: &base.model.config,
+        base_name: &base_name,
+        config: report::config_json(ctx, settings, report, places),
+        metrics: report::metrics_json(report, &trained.steps),
+    };
+    let facts = Facts {
+        run_key: plan.run_key.clone(),
+        new: report.examples.new,
+        older: report.examples.older,
+        replay: report.examples.replay,
+        steps: report.steps,
+        tokens: report.tokens,
+        loss_first: report.loss_first,
+        loss_last: report.loss_last,
+        seconds: report.seconds,
+        tokens_per_s: report.tokens_per_s,
+    };
+    let new = NewRelease {
+        base_fingerprint: base.fingerprint.clone(),
+        dataset_sha256: Some(report.dataset_sha256.clone()),
+        parents: Vec::new(),
+        rank: settings.train.rank,
+        facts: serde_json::to_value(facts).or_fail(|| "the facts of a training".into())?,
+    };
+    let manifest = publish::publish(ctx, store, &plan.run_key, &folder, &new)?;
+    publish::record_metrics(store, report)?;
+    clear_work(ctx)?;
+    report.adapter_id = Some(manifest.adapter_id.clone());
+    report.path = Some(loras.join(&manifest.adapter_id).display().to_string());
+    for warning in &report.warnings {
+        log.say(ctx, &format!("warning: {warning}"));
+    }
+    let text = format!("published {}: {}", manifest.adapter_id, report.sentence());
+    log.write(ctx, &text);
+    Ok(Outcome::new(Exit::Done, report, text))
+}
+
+/// Removes the work folders of all trainings: this one is published, older ones will not come back.
+fn clear_work(ctx: &Ctx) -> Result<(), Failure> {
+    let any = ctx.paths.work("train-");
+    let parent = any.parent().ok_or_else(|| Failure::failed("the work folder has no parent"))?;
+    for path in files::list(parent)? {
+        if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("train-")) {
+            files::remove_dir(&path)?;
+        }
+    }
+    Ok(())
+}

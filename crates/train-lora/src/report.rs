@@ -1,0 +1,250 @@
+//! What `--json` prints and what the folder's two metric files hold.
+
+use std::collections::BTreeMap;
+
+use nightshift_core::Ctx;
+use nightshift_core::clock::rfc3339;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::data::Dropped;
+use crate::settings::Settings;
+
+/// A mean loss per answer token above this is said to be too high: the adapter learned little.
+pub(crate) const HIGH_LOSS: f64 = 2.0;
+/// Dropped rows that a report names; the log names all.
+pub(crate) const NAMED_ROWS: usize = 50;
+
+/// One optimiser step.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct StepMetric {
+    /// From 1.
+    pub(crate) step: usize,
+    /// From 0.
+    pub(crate) epoch: usize,
+    /// Mean negative log-likelihood per answer token of the step's window, nats.
+    pub(crate) loss: f64,
+    /// Learning rate used.
+    pub(crate) lr: f64,
+    /// L2 norm of the gradients before clipping.
+    pub(crate) grad_norm: f64,
+    /// Tokens read, prompts included (there is no padding).
+    pub(crate) tokens: usize,
+    /// Tokens scored.
+    pub(crate) answer_tokens: usize,
+    /// Wall time.
+    pub(crate) seconds: f64,
+}
+
+impl StepMetric {
+    /// Tokens per second of this step.
+    pub(crate) fn tokens_per_s(&self) -> f64 {
+        self.tokens as f64 / self.seconds.max(1e-9)
+    }
+
+    /// One line for the log.
+    pub(crate) fn sentence(&self) -> String {
+        let Self { step, epoch, loss, lr, grad_norm, tokens, .. } = self;
+        let speed = self.tokens_per_s();
+        format!(
+            "step {step} epoch {epoch}: loss {loss:.4}, lr {lr:.3e}, gradient {grad_norm:.3}, {tokens} tokens, \
+             {speed:.0} tokens/s"
+        )
+    }
+}
+
+/// Rows by class.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub(crate) struct Examples {
+    /// Accepted rows of the newest harvest (direct form: the file's rows).
+    pub(crate) new: usize,
+    /// Accepted rows of older harvests.
+    pub(crate) older: usize,
+    /// Replayed answers in each epoch.
+    pub(crate) replay: usize,
+    /// Answers that replay is drawn from.
+    pub(crate) replay_pool: usize,
+    /// Rows that did not take part, by reason.
+    pub(crate) dropped: BTreeMap<&'static str, usize>,
+}
+
+/// What a training did, or under `--dry-run` would do.
+#[derive(Debug, Clone, Default, Serialize)]
+pub(crate) struct TrainReport {
+    /// Name of the release; absent in the direct form and before publishing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) adapter_id: Option<String>,
+    /// The adapter's folder.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) path: Option<String>,
+    /// Rows by class.
+    pub(crate) examples: Examples,
+    /// The first rows that did not take part.
+    pub(crate) dropped_rows: Vec<Dropped>,
+    /// Optimiser steps done (planned, under `--dry-run`).
+    pub(crate) steps: usize,
+    /// Tokens trained on, prompts and repeats included.
+    pub(crate) tokens: usize,
+    /// Loss of the first step.
+    pub(crate) loss_first: Option<f64>,
+    /// Loss of the last step.
+    pub(crate) loss_last: Option<f64>,
+    /// Wall time of all steps, those before a resume included.
+    pub(crate) seconds: f64,
+    /// Tokens per second, the first step excluded.
+    pub(crate) tokens_per_s: Option<f64>,
+    /// Estimated seconds, under `--dry-run` and when older rows had to fit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) estimated_s: Option<f64>,
+    /// Peak resident memory of this process.
+    pub(crate) peak_rss_bytes: u64,
+    /// The step whose checkpoint this run went on from.
+    pub(crate) resumed_from_step: Option<usize>,
+    /// Digest of the rows.
+    pub dataset_sha256: String,
+    /// Fingerprint of the base.
+    pub(crate) base_fingerprint: String,
+    /// Things to look at.
+    pub(crate) warnings: Vec<String>,
+}
+
+impl TrainReport {
+    /// Takes over what the steps say.
+    pub(crate) fn add_steps(&mut self, steps: &[StepMetric]) {
+        self.steps = steps.len();
+        self.tokens = steps.iter().map(|step| step.tokens).sum();
+        self.loss_first = steps.first().map(|step| step.loss);
+        self.loss_last = steps.last().map(|step| step.loss);
+        self.seconds = steps.iter().map(|step| step.seconds).sum();
+        self.tokens_per_s = tokens_per_s(steps);
+        if let Some(loss) = self.loss_last.filter(|loss| *loss > HIGH_LOSS) {
+            self.warnings.push(format!(
+                "the last loss is {loss:.2}, above {HIGH_LOSS}: the adapter learned little; look at the rows, \
+                 or raise train.learning_rate or train.num_epochs"
+            ));
+        }
+    }
+
+    /// Takes over the rows that did not take part.
+    pub(crate) fn add_dropped(&mut self, dropped: &[Dropped]) {
+        self.examples.dropped = crate::data::count(dropped);
+        self.dropped_rows = dropped.iter().take(NAMED_ROWS).cloned().collect();
+    }
+
+    /// One line for a person.
+    pub(crate) fn sentence(&self) -> String {
+        let Examples { new, older, replay, .. } = &self.examples;
+        let number = |value: Option<f64>| value.map_or("?".into(), |value| format!("{value:.3}"));
+        let dropped: usize = self.examples.dropped.values().sum();
+        format!(
+            "{} rows ({new} new, {older} older) and {replay} replayed per epoch, {dropped} left out; \
+             {} steps, {} tokens, loss {} -> {}, {:.1} s, {} tokens/s",
+            new + older,
+            self.steps,
+            self.tokens,
+            number(self.loss_first),
+            number(self.loss_last),
+            self.seconds,
+            self.tokens_per_s.map_or("?".into(), |speed| format!("{speed:.0}")),
+        )
+    }
+}
+
+/// Tokens per second over all steps but the first, which warms caches; over that one if it is alone.
+pub(crate) fn tokens_per_s(steps: &[StepMetric]) -> Option<f64> {
+    let counted = if steps.len() > 1 { &steps[1..] } else { steps };
+    let seconds: f64 = counted.iter().map(|step| step.seconds).sum();
+    let tokens: usize = counted.iter().map(|step| step.tokens).sum();
+    (seconds > 0.0).then(|| tokens as f64 / seconds)
+}
+
+/// `training_metrics.json`: the four keys of the documents, then ours.
+pub(crate) fn metrics_json(report: &TrainReport, steps: &[StepMetric]) -> Value {
+    json!({
+        "training_completed": true,
+        "final_loss": report.loss_last,
+        "total_steps": report.steps,
+        "training_examples": report.examples.new + report.examples.older,
+        "examples": report.examples,
+        "loss_first": report.loss_first,
+        "tokens": report.tokens,
+        "seconds": report.seconds,
+        "tokens_per_s": report.tokens_per_s,
+        "peak_rss_bytes": report.peak_rss_bytes,
+        "resumed_from_step": report.resumed_from_step,
+        "dataset_sha256": report.dataset_sha256,
+        "base_fingerprint": report.base_fingerprint,
+        "warnings": report.warnings,
+        "steps": steps,
+    })
+}
+
+/// `training_config.json`: the keys of the documents, then ours.
+pub(crate) fn config_json(
+    ctx: &Ctx,
+    settings: &Settings,
+    report: &TrainReport,
+    places: [String; 3],
+) -> Value {
+    let [base, data, out] = places;
+    let train = &settings.train;
+    let targets: Vec<&str> = settings.targets.iter().map(|target| target.name()).collect();
+    json!({
+        "base_model": base,
+        "training_data": data,
+        "output_dir": out,
+        "batch_size": train.batch_size,
+        "gradient_accumulation_steps": train.gradient_accumulation,
+        "learning_rate": train.learning_rate,
+        "num_epochs": train.num_epochs,
+        "lora_rank": train.rank,
+        "lora_alpha": train.alpha,
+        "max_seq_length": train.max_length,
+        "training_timestamp": rfc3339(ctx.clock.now()),
+        "training_examples": report.examples.new + report.examples.older,
+        "target_modules": targets,
+        "schedule": train.schedule,
+        "warmup_steps": train.warmup_steps,
+        "weight_decay": train.weight_decay,
+        "max_grad_norm": train.max_grad_norm,
+        "replay_ratio": train.replay_ratio,
+        "replay_above": train.replay_above,
+        "packing": settings.pack,
+        "max_steps": settings.max_steps,
+        "shuffle": settings.shuffle,
+        "seed": settings.seed,
+        "settings_sha256": settings.digest(),
+        "base_fingerprint": report.base_fingerprint,
+        "dataset_sha256": report.dataset_sha256,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn step(step: usize, loss: f64, tokens: usize, seconds: f64) -> StepMetric {
+        StepMetric { step, epoch: 0, loss, lr: 1e-3, grad_norm: 1.0, tokens, answer_tokens: 1, seconds }
+    }
+
+    #[test]
+    fn speed_leaves_out_the_first_step() {
+        assert_eq!(
+            tokens_per_s(&[step(1, 1.0, 10, 100.0), step(2, 1.0, 30, 2.0), step(3, 1.0, 10, 2.0)]),
+            Some(10.0)
+        );
+        assert_eq!(tokens_per_s(&[step(1, 1.0, 10, 2.0)]), Some(5.0));
+        assert_eq!(tokens_per_s(&[]), None);
+    }
+
+    #[test]
+    fn a_high_last_loss_is_said() {
+        let mut report = TrainReport::default();
+        report.add_steps(&[step(1, 5.0, 10, 1.0), step(2, 2.5, 10, 1.0)]);
+        assert!(report.warnings[0].contains("2.50"), "{:?}", report.warnings);
+        let mut report = TrainReport::default();
+        report.add_steps(&[step(1, 5.0, 10, 1.0), step(2, 1.5, 10, 1.0)]);
+        assert!(report.warnings.is_empty());
+        assert_eq!((report.loss_first, report.loss_last, report.tokens), (Some(5.0), Some(1.5), 20));
+    }
+}

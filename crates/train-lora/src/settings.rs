@@ -1,0 +1,217 @@
+//! The settings of one training: config with the flags laid over it, checked.
+
+use nightshift_core::config::{self, Train};
+use nightshift_core::random::sha256_hex;
+use nightshift_core::{Ctx, Failure};
+use nightshift_model::{LoraConfig, Target};
+use serde_json::json;
+
+use crate::args::SettingFlags;
+use crate::order::Order;
+
+/// Seed of a run that names none.
+const DEFAULT_SEED: u64 = 0;
+
+/// Everything that decides how a training goes.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Settings {
+    /// The section `train` with the flags over it.
+    pub(crate) train: Train,
+    /// Its targets.
+    pub(crate) targets: Vec<Target>,
+    /// Seed of the adapter, the order and the replay draw.
+    pub(crate) seed: u64,
+    /// Tokens of one forward pass under `--packing`.
+    pub(crate) pack: Option<usize>,
+    /// `--max-steps`.
+    pub(crate) max_steps: Option<usize>,
+    /// Mix the rows; else file order.
+    pub(crate) shuffle: bool,
+}
+
+impl Settings {
+    /// Lays the flags over the config.
+    pub(crate) fn new(ctx: &Ctx, flags: &SettingFlags, shuffle: bool) -> Result<Self, Failure> {
+        let mut train = ctx.config.train.clone();
+        overlay(&mut train, flags);
+        check(&train)?;
+        let targets = targets(&train.targets)?;
+        let pack_len = flags.pack_len.filter(|_| flags.packing);
+        if pack_len == Some(0) || flags.max_steps == Some(0) {
+            return Err(Failure::usage("--pack-len and --max-steps must be above 0"));
+        }
+        let seed = ctx.seed.unwrap_or(DEFAULT_SEED);
+        Ok(Self { train, targets, seed, pack: pack_len, max_steps: flags.max_steps, shuffle })
+    }
+
+    /// Settings of a fresh adapter.
+    pub(crate) fn lora(&self) -> LoraConfig {
+        LoraConfig {
+            rank: self.train.rank,
+            alpha: self.train.alpha,
+            targets: self.targets.clone(),
+            rslora: false,
+            dropout: 0.0,
+        }
+    }
+
+    /// The order of `rows` rows joined in every epoch by `drawn` of `pool` others.
+    pub(crate) fn order(&self, rows: usize, pool: usize, drawn: usize) -> Order {
+        Order {
+            rows,
+            pool,
+            drawn,
+            epochs: self.train.num_epochs,
+            window: self.train.batch_size * self.train.gradient_accumulation,
+            batch: self.train.batch_size,
+            pack: self.pack,
+            shuffle: self.shuffle,
+            seed: self.seed,
+        }
+    }
+
+    /// Digest of every setting that has a say in the adapter's bytes.
+    pub(crate) fn digest(&self) -> String {
+        let train = &self.train;
+        let targets: Vec<&str> = self.targets.iter().map(|target| target.name()).collect();
+        let text = json!([
+            "train-lora settings 1",
+            train.rank,
+            train.alpha,
+            targets,
+            train.batch_size,
+            train.gradient_accumulation,
+            train.learning_rate,
+            train.num_epochs,
+            train.schedule,
+            train.warmup_steps,
+            train.weight_decay,
+            train.max_grad_norm,
+            train.max_minutes,
+            train.max_length,
+            train.replay_ratio,
+            train.replay_above,
+            self.seed,
+            self.pack,
+            self.max_steps,
+            self.shuffle,
+        ]);
+        sha256_hex(text.to_string().as_bytes())
+    }
+}
+
+fn overlay(train: &mut Train, flags: &SettingFlags) {
+    fn set<T: Clone>(slot: &mut T, flag: Option<&T>) {
+        if let Some(value) = flag {
+            *slot = value.clone();
+        }
+    }
+    set(&mut train.rank, flags.rank.as_ref());
+    set(&mut train.alpha, flags.alpha.as_ref());
+    set(&mut train.targets, flags.targets.as_ref());
+    set(&mut train.batch_size, flags.batch_size.as_ref());
+    set(&mut train.gradient_accumulation, flags.gradient_accumulation.as_ref());
+    set(&mut train.learning_rate, flags.learning_rate.as_ref());
+    set(&mut train.num_epochs, flags.num_epochs.as_ref());
+    set(&mut train.schedule, flags.schedule.map(Into::into).as_ref());
+    set(&mut train.warmup_steps, flags.warmup_steps.as_ref());
+    set(&mut train.weight_decay, flags.weight_decay.as_ref());
+    set(&mut train.max_grad_norm, flags.max_grad_norm.as_ref());
+    set(&mut train.min_examples, flags.min_examples.as_ref());
+    set(&mut train.max_minutes, flags.max_minutes.as_ref());
+    set(&mut train.max_length, flags.max_length.as_ref());
+    set(&mut train.replay_ratio, flags.replay_ratio.as_ref());
+    set(&mut train.replay_above, flags.replay_above.as_ref());
+    set(&mut train.checkpoint_steps, flags.checkpoint_steps.as_ref());
+    set(&mut train.threads, flags.threads.as_ref());
+}
+
+fn check(train: &Train) -> Result<(), Failure> {
+    let above_zero = [
+        ("rank", train.rank as f64),
+        ("alpha", train.alpha),
+        ("batch_size", train.batch_size as f64),
+        ("gradient_accumulation", train.gradient_accumulation as f64),
+        ("learning_rate", train.learning_rate),
+        ("num_epochs", train.num_epochs as f64),
+        ("max_grad_norm", train.max_grad_norm),
+        ("max_minutes", train.max_minutes),
+        ("max_length", train.max_length as f64),
+    ];
+    for (name, value) in above_zero {
+        if !value.is_finite() || value <= 0.0 {
+            return Err(Failure::usage(format!("train.{name} is {value}, but it must be above 0")));
+        }
+    }
+    for (name, value) in [("weight_decay", train.weight_decay), ("replay_ratio", train.replay_ratio)] {
+        if !value.is_finite() || value < 0.0 {
+            return Err(Failure::usage(format!("train.{name} is {value}, but it must not be below 0")));
+        }
+    }
+    if !(0.0..=1.0).contains(&train.replay_above) {
+        let message = format!("train.replay_above is {}, but it is a share from 0 to 1", train.replay_above);
+        return Err(Failure::usage(message));
+    }
+    Ok(())
+}
+
+/// The matrices behind their names, each once, in the order in which a layer uses them.
+fn targets(names: &[String]) -> Result<Vec<Target>, Failure> {
+    let mut found = Vec::with_capacity(names.len());
+    for name in names {
+        match Target::from_name(name) {
+            Some(target) => found.push(target),
+            None if name == "all-linear" => found.extend(Target::ALL),
+            None => return Err(unknown_target(name)),
+        }
+    }
+    found.sort_unstable();
+    found.dedup();
+    if found.is_empty() {
+        return Err(Failure::usage("train.targets is empty").hint("write q_proj,k_proj,v_proj,o_proj"));
+    }
+    Ok(found)
+}
+
+fn unknown_target(name: &str) -> Failure {
+    let known = Target::ALL.map(Target::name);
+    let failure = Failure::usage(format!("`{name}` is no matrix that LoRA can be put on"));
+    match config::nearest(name, known.into_iter().chain(["all-linear"])) {
+        Some(near) => failure.hint(format!("did you mean `{near}`?")),
+        None => failure.hint(format!("the targets are {} and all-linear", known.join(", "))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(flags: &SettingFlags) -> Result<Settings, Failure> {
+        let dir = tempfile::tempdir().unwrap();
+        Settings::new(&Ctx::for_test(dir.path()), flags, true)
+    }
+
+    #[test]
+    fn flags_win_and_the_digest_follows_what_matters() {
+        let plain = settings(&SettingFlags::default()).unwrap();
+        assert_eq!((plain.train.rank, plain.targets.len(), plain.pack), (16, 4, None));
+        let flags = SettingFlags { rank: Some(4), ..SettingFlags::default() };
+        assert_ne!(settings(&flags).unwrap().digest(), plain.digest());
+        let flags = SettingFlags { threads: Some(1), checkpoint_steps: Some(3), ..SettingFlags::default() };
+        assert_eq!(settings(&flags).unwrap().digest(), plain.digest(), "these change no byte");
+    }
+
+    #[test]
+    fn bad_values_are_refused_by_name() {
+        let targets =
+            |name: &str| SettingFlags { targets: Some(vec![name.into()]), ..SettingFlags::default() };
+        let failure = settings(&targets("q_porj")).unwrap_err();
+        assert_eq!((failure.exit().code(), failure.hints()[0].as_str()), (2, "did you mean `q_proj`?"));
+        assert!(settings(&targets("transformer")).unwrap_err().hints()[0].contains("down_proj"));
+        assert_eq!(settings(&targets("all-linear")).unwrap().targets.len(), 7);
+        let flags = SettingFlags { rank: Some(0), ..SettingFlags::default() };
+        assert!(settings(&flags).unwrap_err().chain().contains("train.rank"));
+        let flags = SettingFlags { learning_rate: Some(f64::NAN), ..SettingFlags::default() };
+        assert!(settings(&flags).unwrap_err().chain().contains("train.learning_rate"));
+    }
+}

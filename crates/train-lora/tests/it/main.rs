@@ -1,0 +1,11 @@
+//! The real program on a tiny random model: both forms, crashes, bad input.
+
+#![allow(clippy::unwrap_used, reason = "a test panics on anything unexpected")]
+
+mod direct;
+mod folder;
+mod killed;
+mod pipeline;
+mod repeat;
+mod sealed;
+mod world;
