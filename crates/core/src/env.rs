@@ -34,7 +34,7 @@ variables! {
     NIGHTSHIFT_LOG = "log filter, for example info or nightshift_serve=debug (default info)";
     NO_COLOR = "no colours when set to anything";
     CI = "no progress bars when set to anything";
-    SANDBOX_DATA_DIR = "where the stores live (default <home>/sandbox_data)";
+    SANDBOX_DATA_DIR = "where the stores live (default `sandbox_data` in the home folder)";
     NOTIFICATION_WEBHOOK = "notify.webhook";
     MIN_FAILURES_TO_TRAIN = "train.min_examples";
     LORA_RANK = "train.rank";

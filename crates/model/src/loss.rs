@@ -118,7 +118,7 @@ mod tests {
 
     #[test]
     fn equals_the_formula_also_across_chunks() {
-        let (rows, width, vocab) = (150, 3, 2000);
+        let (rows, width, vocab) = (150, 3, 40_000);
         let hidden: Vec<f64> = (0..rows * width).map(|i| (i as f64 * 0.7).sin()).collect();
         let head: Vec<f64> = (0..vocab * width).map(|i| (i as f64 * 1.3).cos()).collect();
         let labels: Vec<u32> = (0..rows as u32).map(|i| i * 13 % vocab as u32).collect();

@@ -97,7 +97,7 @@ pub(crate) fn matmul<T: Real>(
     assert!(fits(a.data.len(), (rows, a.row_stride), (inner, a.col_stride)), "left factor");
     assert!(fits(b.data.len(), (inner, b.row_stride), (cols, b.col_stride)), "right factor");
     let alone = matches!(threads.gemm(rows * cols * inner), gemm::Parallelism::None);
-    if rows <= FEW_ROWS && a.col_stride == 1 && b.row_stride == 1 && alone {
+    if rows <= FEW_ROWS && inner >= SHORT && a.col_stride == 1 && b.row_stride == 1 && alone {
         vectorised(FewRows, (out, store, factor, a, b));
         return;
     }
@@ -131,74 +131,53 @@ pub(crate) fn matmul<T: Real>(
 
 /// Left factors with at most this many rows are not worth packing: one token while decoding.
 const FEW_ROWS: usize = 4;
+/// Dot products shorter than this spend their time in adding up the lanes; gemm is faster.
+const SHORT: usize = 2 * LANES;
 
 /// Every element of the result as one dot product of neighbouring elements.
 struct FewRows;
-
-/// Columns whose dot products run side by side, so that none waits for its own chain of additions.
-const SIDE_BY_SIDE: usize = 4;
 
 impl<T: Real> Kernel<(MatMut<'_, T>, Store, T, Mat<'_, T>, Mat<'_, T>)> for FewRows {
     type Output = ();
 
     #[inline(always)]
     fn run((out, store, factor, a, b): (MatMut<'_, T>, Store, T, Mat<'_, T>, Mat<'_, T>)) {
-        let column = |col: usize| &b.data[col * b.col_stride..][..a.cols];
-        for row in 0..a.rows {
-            let x = &a.data[row * a.row_stride..][..a.cols];
-            let out = &mut out.data[row * out.row_stride..][..b.cols];
-            let (blocks, rest) = out.as_chunks_mut::<SIDE_BY_SIDE>();
-            let first_of_rest = blocks.len() * SIDE_BY_SIDE;
-            for (index, places) in blocks.iter_mut().enumerate() {
-                let col = index * SIDE_BY_SIDE;
-                let products = dots(x, [column(col), column(col + 1), column(col + 2), column(col + 3)]);
-                for (place, product) in places.iter_mut().zip(products) {
-                    put(place, store, factor * product);
-                }
-            }
-            for (index, place) in rest.iter_mut().enumerate() {
-                let [product] = dots(x, [column(first_of_rest + index)]);
-                put(place, store, factor * product);
+        let inner = a.cols;
+        for col in 0..b.cols {
+            let weights = &b.data[col * b.col_stride..][..inner];
+            for row in 0..a.rows {
+                let x = &a.data[row * a.row_stride..][..inner];
+                let product = factor * dot(x, weights);
+                let place = &mut out.data[row * out.row_stride + col];
+                *place = if store == Store::Add { *place + product } else { product };
             }
         }
     }
 }
 
+/// Sum of products in [`LANES`] partial sums, added up as a tree: short rows must not wait for a chain.
 #[inline(always)]
-fn put<T: Real>(place: &mut T, store: Store, product: T) {
-    *place = if store == Store::Add { *place + product } else { product };
-}
-
-/// Sums of products of x with each column, in [`LANES`] partial sums that are added up as a tree.
-#[inline(always)]
-fn dots<T: Real, const N: usize>(x: &[T], columns: [&[T]; N]) -> [T; N] {
-    let mut lanes = [[T::ZERO; LANES]; N];
-    let whole = x.len() / LANES * LANES;
-    for at in (0..whole).step_by(LANES) {
-        let x = &x[at..at + LANES];
-        for (lanes, column) in lanes.iter_mut().zip(&columns) {
-            let column = &column[at..at + LANES];
-            for lane in 0..LANES {
-                lanes[lane] += x[lane] * column[lane];
-            }
+fn dot<T: Real>(x: &[T], y: &[T]) -> T {
+    let mut lanes = [T::ZERO; LANES];
+    let (xs, x_rest) = x.as_chunks::<LANES>();
+    let (ys, y_rest) = y.as_chunks::<LANES>();
+    for (x, y) in xs.iter().zip(ys) {
+        for lane in 0..LANES {
+            lanes[lane] += x[lane] * y[lane];
         }
     }
-    for (lanes, column) in lanes.iter_mut().zip(&columns) {
-        for ((lane, &x), &y) in lanes.iter_mut().zip(&x[whole..]).zip(&column[whole..]) {
-            *lane += x * y;
-        }
+    for (lane, (&x, &y)) in x_rest.iter().zip(y_rest).enumerate() {
+        lanes[lane] += x * y;
     }
-    lanes.map(|mut lanes| {
-        let mut half = LANES / 2;
-        while half > 0 {
-            for lane in 0..half {
-                let other = lanes[lane + half];
-                lanes[lane] += other;
-            }
-            half /= 2;
+    let mut half = LANES / 2;
+    while half > 0 {
+        for lane in 0..half {
+            let other = lanes[lane + half];
+            lanes[lane] += other;
         }
-        lanes[0]
-    })
+        half /= 2;
+    }
+    lanes[0]
 }
 
 /// GFLOP/s of this machine on f32 matrix products of 512 x 512 x 512, the best seen within about
