@@ -1,7 +1,7 @@
 //! Three disjoint question sets: traffic (without a key), gate, and the sealed report set.
 //!
 //! 65 % facts, 35 % skills, uniform. No text is in two sets, and no text of the skills in any of them is ever
-//! trained on by the student ([`Sets::holds`]). Facts in gate and report set use phrasings that traffic never has.
+//! trained on by the student ([`Sets::texts`]). Facts in gate and report set use phrasings that traffic never has.
 
 use std::collections::HashSet;
 
