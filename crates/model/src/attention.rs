@@ -316,7 +316,7 @@ fn score<T: Real>(heads: Heads, block: &Block, head: usize, q: &[T], k: &[T], sc
     );
 }
 
-/// out[row] *= factors[row], for rows `d` wide and `width` apart.
+/// `out[row]` *= `factors[row]`, for rows `d` wide and `width` apart.
 struct ScaleRows;
 
 impl<T: Real> Kernel<(&[T], usize, usize, &mut [T])> for ScaleRows {
@@ -332,7 +332,7 @@ impl<T: Real> Kernel<(&[T], usize, usize, &mut [T])> for ScaleRows {
     }
 }
 
-/// sums[row] := a[row] · b[row], for rows `d` wide and `width` apart.
+/// `sums[row]` := `a[row]` · `b[row]`, for rows `d` wide and `width` apart.
 struct RowDots;
 
 impl<T: Real> Kernel<(&[T], &[T], usize, usize, &mut [T])> for RowDots {

@@ -87,7 +87,7 @@ pub(crate) fn cross_entropy<T: Real>(
     }
 }
 
-/// nll := -log softmax(row)[label]; with a scale the row becomes scale * (softmax - onehot).
+/// nll := `-log softmax(row)[label]`; with a scale the row becomes scale * (softmax - onehot).
 struct Rows;
 
 impl<T: Real> Kernel<(&mut [T], &mut [T], &[u32], Option<T>)> for Rows {
