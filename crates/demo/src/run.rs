@@ -111,7 +111,8 @@ fn incidents(stage: &Stage<'_>, story: &Story, nights: usize, report: &mut Repor
     note("\nIncident 3: an adapter that passes the gate breaks a request type that the gate does not hold");
     report.live_regression = Some(regression::play(stage, story)?);
     note("\nIncident 4: adapters are switched while users ask");
-    report.switch = Some(switching::play(stage, story, nights, 2000)?);
+    report.switch =
+        Some(switching::play(stage, story, nights, if stage.size == Size::QUICK { 500 } else { 2000 })?);
     Ok(())
 }
 
