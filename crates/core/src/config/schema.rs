@@ -288,6 +288,8 @@ pub struct Serve {
     pub follow: bool,
     /// Record every exchange in `capture.db`.
     pub record: bool,
+    /// Days that an exchange stays in `capture.db` after `memory` has taken it over.
+    pub keep_capture_days: u32,
 }
 
 impl Default for Serve {
@@ -302,6 +304,7 @@ impl Default for Serve {
             max_body_bytes: 4 << 20,
             follow: true,
             record: true,
+            keep_capture_days: 14,
         }
     }
 }
