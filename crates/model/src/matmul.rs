@@ -130,7 +130,7 @@ pub(crate) fn matmul<T: Real>(
 }
 
 /// Left factors with at most this many rows are not worth packing: one token while decoding.
-const FEW_ROWS: usize = 4;
+pub(crate) const FEW_ROWS: usize = 4;
 /// Dot products shorter than this spend their time in adding up the lanes; gemm is faster.
 const SHORT: usize = 2 * LANES;
 
@@ -151,6 +151,24 @@ impl<T: Real> Kernel<(MatMut<'_, T>, Store, T, Mat<'_, T>, Mat<'_, T>)> for FewR
                 let place = &mut out.data[row * out.row_stride + col];
                 *place = if store == Store::Add { *place + product } else { product };
             }
+        }
+    }
+}
+
+/// out := the dot product of every row of x with `weights`.
+pub(crate) fn dots<T: Real>(x: &[T], weights: &[T], out: &mut [T]) {
+    vectorised(Dots, (x, weights, out));
+}
+
+struct Dots;
+
+impl<T: Real> Kernel<(&[T], &[T], &mut [T])> for Dots {
+    type Output = ();
+
+    #[inline(always)]
+    fn run((x, weights, out): (&[T], &[T], &mut [T])) {
+        for (x, out) in x.chunks_exact(weights.len()).zip(out) {
+            *out = dot(x, weights);
         }
     }
 }
