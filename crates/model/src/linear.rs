@@ -44,7 +44,7 @@ pub(crate) fn forward<T: Real>(
     let (out, input) = (linear.out_features(), linear.in_features());
     let rows = x.len() / input;
     let x_matrix = Mat::new(x, rows, input);
-    packed::times_transposed(threads, (&mut *y, store), x, &linear.weight, &mut scratch.panel);
+    packed::times_transposed(threads, (&mut *y, store), x_matrix, &linear.weight, &mut scratch.panel);
     if let Some(bias) = &linear.bias {
         threads.rows(rows, [(y, out)], &|_, [y]| {
             for y in y.chunks_exact_mut(out) {

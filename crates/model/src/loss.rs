@@ -67,7 +67,7 @@ pub(crate) fn cross_entropy<T: Real>(
     let mut nll = vec![T::ZERO; rows_at_once.min(labels.len())];
     for (chunk, labels) in labels.chunks(rows_at_once).enumerate() {
         let (rows, first) = (labels.len(), chunk * rows_at_once);
-        let x = &hidden[first * width..][..rows * width];
+        let x = Mat::new(&hidden[first * width..][..rows * width], rows, width);
         let logits = fit(logits, rows * vocab);
         packed::times_transposed(threads, (&mut *logits, Store::Replace), x, head, panel);
         let scale = grads.as_ref().map(|grads| grads.scale);
@@ -82,14 +82,7 @@ pub(crate) fn cross_entropy<T: Real>(
             packed::times(threads, out, logits, head, panel);
             if let Some(dhead) = &mut grads.head {
                 let dlogits = Mat::new(&*logits, rows, vocab);
-                matmul(
-                    threads,
-                    MatMut::new(dhead, width),
-                    Store::Add,
-                    T::ONE,
-                    dlogits.t(),
-                    Mat::new(x, rows, width),
-                );
+                matmul(threads, MatMut::new(dhead, width), Store::Add, T::ONE, dlogits.t(), x);
             }
         }
     }

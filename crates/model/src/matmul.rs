@@ -31,6 +31,11 @@ impl<'a, T> Mat<'a, T> {
         Self { data, rows, cols, row_stride, col_stride: 1 }
     }
 
+    /// Number of rows.
+    pub(crate) const fn rows(&self) -> usize {
+        self.rows
+    }
+
     /// The transpose.
     pub(crate) const fn t(self) -> Self {
         Self {
@@ -156,19 +161,23 @@ impl<T: Real> Kernel<(MatMut<'_, T>, Store, T, Mat<'_, T>, Mat<'_, T>)> for FewR
 }
 
 /// out := the dot product of every row of x with `weights`.
-pub(crate) fn dots<T: Real>(x: &[T], weights: &[T], out: &mut [T]) {
+///
+/// # Panics
+/// When the rows are not as long as `weights`, or their elements not neighbours.
+pub(crate) fn dots<T: Real>(x: Mat<'_, T>, weights: &[T], out: &mut [T]) {
+    assert!(x.cols == weights.len() && x.col_stride == 1, "rows of a dot product");
     vectorised(Dots, (x, weights, out));
 }
 
 struct Dots;
 
-impl<T: Real> Kernel<(&[T], &[T], &mut [T])> for Dots {
+impl<T: Real> Kernel<(Mat<'_, T>, &[T], &mut [T])> for Dots {
     type Output = ();
 
     #[inline(always)]
-    fn run((x, weights, out): (&[T], &[T], &mut [T])) {
-        for (x, out) in x.chunks_exact(weights.len()).zip(out) {
-            *out = dot(x, weights);
+    fn run((x, weights, out): (Mat<'_, T>, &[T], &mut [T])) {
+        for (row, out) in out.iter_mut().enumerate().take(x.rows) {
+            *out = dot(&x.data[row * x.row_stride..][..weights.len()], weights);
         }
     }
 }

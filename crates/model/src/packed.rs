@@ -18,23 +18,21 @@ const PANEL: usize = 1 << 18;
 pub(crate) fn times_transposed<T: Real>(
     threads: Threads,
     (y, store): (&mut [T], Store),
-    x: &[T],
+    x: Mat<'_, T>,
     weight: &Weight<T>,
     panel: &mut Vec<T>,
 ) {
     let (out, input) = (weight.rows(), weight.cols());
-    let count = x.len() / input;
-    let x_matrix = Mat::new(x, count, input);
     match weight.numbers() {
         Numbers::Dense(values) => {
-            matmul(threads, MatMut::new(y, out), store, T::ONE, x_matrix, Mat::new(values, out, input).t());
+            matmul(threads, MatMut::new(y, out), store, T::ONE, x, Mat::new(values, out, input).t());
         }
-        Numbers::Bf16(_) | Numbers::Nf4(_) if count <= FEW_ROWS => {
+        Numbers::Bf16(_) | Numbers::Nf4(_) if x.rows() <= FEW_ROWS => {
             few_rows(threads, (y, store), x, weight, panel);
         }
         Numbers::Bf16(_) | Numbers::Nf4(_) => for_each_panel(threads, weight, panel, |first, rows, panel| {
             let into = MatMut::columns(&mut y[first..], out);
-            matmul(threads, into, store, T::ONE, x_matrix, Mat::new(panel, rows, input).t());
+            matmul(threads, into, store, T::ONE, x, Mat::new(panel, rows, input).t());
         }),
     }
 }
@@ -86,12 +84,12 @@ fn for_each_panel<T: Real>(
 fn few_rows<T: Real>(
     threads: Threads,
     (y, store): (&mut [T], Store),
-    x: &[T],
+    x: Mat<'_, T>,
     weight: &Weight<T>,
     scratch: &mut Vec<T>,
 ) {
     let (out, input) = (weight.rows(), weight.cols());
-    let count = x.len() / input;
+    let count = x.rows();
     if count == 0 {
         return;
     }
@@ -140,13 +138,9 @@ mod tests {
                     let run = |weight: &Weight<f64>| {
                         let (mut y, mut dx, mut panel) =
                             (wave(rows * out, 0.3), wave(rows * input, 0.4), Vec::new());
-                        times_transposed(
-                            threads,
-                            (&mut y, store),
-                            &wave(rows * input, 1.3),
-                            weight,
-                            &mut panel,
-                        );
+                        let x = wave(rows * input, 1.3);
+                        let x = Mat::new(&x, rows, input);
+                        times_transposed(threads, (&mut y, store), x, weight, &mut panel);
                         times(threads, (&mut dx, store), &wave(rows * out, 1.1), weight, &mut panel);
                         [y, dx].concat()
                     };

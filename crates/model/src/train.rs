@@ -7,7 +7,7 @@ use crate::forward::{Purpose, Stack, checked, forward};
 use crate::grads::Grads;
 use crate::lora::Adapter;
 use crate::loss::{self, Loss, LossGrads};
-use crate::matmul::Store;
+use crate::matmul::{Mat, Store};
 use crate::packed;
 use crate::params::{Model, Named, Weights};
 use crate::real::Real;
@@ -164,8 +164,9 @@ pub(crate) fn compute_logits<T: Real>(
     let stack = Stack { model, adapter, purpose: Purpose::Infer, dropout_seed: 0 };
     forward(&stack, tokens, None, &mut ws);
     let mut logits = vec![T::ZERO; tokens.len() * config.vocab_size];
+    let hidden = Mat::new(&ws.hidden, tokens.len(), config.hidden_size);
     let (out, panel) = ((logits.as_mut_slice(), Store::Replace), &mut ws.scratch.linear.panel);
-    packed::times_transposed(ws.threads, out, &ws.hidden, model.weights.head(), panel);
+    packed::times_transposed(ws.threads, out, hidden, model.weights.head(), panel);
     Ok(logits)
 }
 
