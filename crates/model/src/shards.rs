@@ -14,7 +14,7 @@ use crate::tensor_file::{Entry, TensorFile};
 
 /// Name of the single weights file.
 pub(crate) const WEIGHTS_FILE: &str = "model.safetensors";
-const INDEX_FILE: &str = "model.safetensors.index.json";
+pub(crate) const INDEX_FILE: &str = "model.safetensors.index.json";
 
 /// Every weights file of a folder, headers checked.
 #[derive(Debug)]
@@ -43,6 +43,14 @@ impl Shards {
     /// All tensor names, sorted.
     pub(crate) fn names(&self) -> Vec<String> {
         self.places.keys().cloned().collect()
+    }
+
+    /// Every weights file with the names of its tensors, sorted.
+    pub(crate) fn files(&self) -> Vec<(&Path, Vec<&str>)> {
+        self.files
+            .iter()
+            .map(|file| (file.path(), file.entries().keys().map(String::as_str).collect()))
+            .collect()
     }
 
     /// Type and shape of a tensor.

@@ -14,13 +14,16 @@ mod checkpoint;
 mod data;
 mod direct;
 mod evaluate;
+mod export;
 mod inspect;
+mod merge;
 mod order;
 mod pipeline;
 mod plan;
 mod publish;
 mod report;
 mod select;
+mod servers;
 mod settings;
 mod train;
 
@@ -44,6 +47,8 @@ pub fn run(ctx: &Ctx, args: Args) -> Result<Outcome, Failure> {
     match (&args.command, &args.paths.data, &args.paths.out) {
         (Some(Command::Evaluate(evaluate)), ..) => evaluate::run(ctx, evaluate),
         (Some(Command::Inspect(inspect)), ..) => inspect::run(ctx, inspect),
+        (Some(Command::Merge(merge)), ..) => merge::run(ctx, merge),
+        (Some(Command::Export(export)), ..) => export::run(ctx, export),
         (None, Some(data), Some(out)) => direct::run(ctx, &args, data, out),
         (None, ..) => pipeline::run(ctx, &args),
     }
