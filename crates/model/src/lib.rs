@@ -11,6 +11,7 @@
 
 mod attention;
 mod backward;
+mod base_norms;
 pub mod batch;
 pub mod cache;
 pub mod chat;
@@ -51,6 +52,7 @@ pub mod train;
 mod weights;
 pub mod workspace;
 
+pub use base_norms::base_norms;
 pub use batch::Packed;
 pub use cache::KvCache;
 pub use chat::{ChatTemplate, Message};

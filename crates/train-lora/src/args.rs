@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{ArgAction, Subcommand, ValueEnum};
 use nightshift_core::config::Schedule;
 
+use crate::engine::EngineFlags;
+
 /// Arguments of `train-lora`.
 #[derive(Debug, Clone, Default, PartialEq, clap::Args)]
 pub struct Args {
@@ -241,6 +243,9 @@ pub struct SettingFlags {
     /// Arithmetic of the base weights
     #[arg(long, value_name = "TYPE", value_parser = ["f32"])]
     pub dtype: Option<String>,
+    /// Who trains.
+    #[command(flatten)]
+    pub engine: EngineFlags,
 }
 
 #[cfg(test)]

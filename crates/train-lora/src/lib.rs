@@ -13,6 +13,7 @@ mod budget;
 mod checkpoint;
 mod data;
 mod direct;
+pub mod engine;
 mod evaluate;
 mod export;
 mod inspect;

@@ -197,15 +197,17 @@ impl Form {
     }
 }
 
-/// Bytes of the factors in f32: four for each of the rank x (inputs + outputs) numbers of a module, and a
-/// header of about 140 for each of its two tensors.
+/// Bytes of an adapter's file: its numbers in f32, and what the header says of two tensors for each module.
 pub(crate) fn adapter_bytes(adapter: &Adapter) -> u64 {
-    let numbers: usize = adapter
-        .modules
-        .values()
-        .map(|module| module.rank * (module.in_features() + module.out_features()))
-        .sum();
-    (4 * numbers + 2 * HEADER_BYTES * adapter.modules.len()) as u64
+    file_bytes(
+        adapter.modules.values().map(|module| (module.rank, module.in_features(), module.out_features())),
+    )
+}
+
+/// As [`adapter_bytes`] of modules given as rank, inputs and outputs: A and B together hold
+/// rank x (inputs + outputs) numbers.
+fn file_bytes(modules: impl Iterator<Item = (usize, usize, usize)>) -> u64 {
+    modules.map(|(rank, input, out)| (4 * rank * (input + out) + 2 * HEADER_BYTES) as u64).sum()
 }
 
 /// What the header says of one tensor.
@@ -224,6 +226,16 @@ mod tests {
 
     fn takes(form: &Form) -> Vec<&'static str> {
         form.verdicts("x").into_iter().filter(|verdict| verdict.takes).map(|verdict| verdict.server).collect()
+    }
+
+    #[test]
+    fn the_defaults_on_a_7b_shape_take_about_50_mb() {
+        // Mistral 7B: hidden 4096, keys and values 1024 wide, 32 layers; rank 16 on q, k, v, o.
+        let widths = [(4096, 4096), (4096, 1024), (4096, 1024), (4096, 4096)];
+        let modules = (0..32).flat_map(|_| widths).map(|(input, out)| (16, input, out));
+        let bytes = file_bytes(modules);
+        assert_eq!(bytes, 4 * 16 * 32 * (2 * 8192 + 2 * 5120) + 2 * 128 * 140);
+        assert!((54.0..55.0).contains(&(bytes as f64 / 1e6)), "{bytes}");
     }
 
     #[test]
