@@ -4,12 +4,15 @@ use std::path::{Path, PathBuf};
 
 use nightshift_core::jiff::Timestamp;
 use nightshift_core::release::{self, MANIFEST};
-use nightshift_core::{Exit, Failure, config};
+use nightshift_core::{Exit, Failure, config, files};
 use nightshift_model::{
     Adapter, ChatTemplate, Dtype, Model, ModelConfig, ModelError, Quantise, Storage, Tokenizer,
     base_fingerprint,
 };
 use serde::Serialize;
+use serde_json::Value;
+
+use crate::publish::TRAINING_CONFIG;
 
 /// How conversations become tokens.
 #[derive(Debug, Clone)]
@@ -88,21 +91,41 @@ impl Base {
     /// Reads an adapter made for this base; one that names another base in its manifest is refused.
     pub(crate) fn adapter(&self, dir: &Path) -> Result<Adapter, Failure> {
         let adapter = Adapter::load(dir, &self.model.config).map_err(refused)?;
-        if dir.join(MANIFEST).exists() {
-            let manifest = release::load_manifest(dir)?;
-            if manifest.base_fingerprint != self.fingerprint {
-                let message = format!(
-                    "{} was trained on the base {}, not on {} ({})",
-                    dir.display(),
-                    short(&manifest.base_fingerprint),
-                    self.dir.display(),
-                    short(&self.fingerprint)
-                );
-                return Err(Failure::refused(message).hint("name the base it was trained on with --base"));
-            }
-        }
+        check_made_for(dir, &self.dir, Some(&self.fingerprint))?;
         Ok(adapter)
     }
+}
+
+/// Refuses an adapter that names another base: in its manifest, or in the settings that a direct training
+/// writes beside it. One that names none (made elsewhere) passes. `fingerprint` is that of the base in
+/// `base_dir`, computed here when it is not known and needed.
+pub(crate) fn check_made_for(dir: &Path, base_dir: &Path, fingerprint: Option<&str>) -> Result<(), Failure> {
+    let Some(named) = named_base(dir)? else { return Ok(()) };
+    let found = match fingerprint {
+        Some(fingerprint) => fingerprint.to_owned(),
+        None => base_fingerprint(base_dir).map_err(refused)?,
+    };
+    if named == found {
+        return Ok(());
+    }
+    let message = format!(
+        "{} was trained on the base {}, not on {} ({})",
+        dir.display(),
+        short(&named),
+        base_dir.display(),
+        short(&found)
+    );
+    Err(Failure::refused(message).hint("name the base it was trained on with --base"))
+}
+
+/// The fingerprint of the base that an adapter was trained on, where its folder says so.
+fn named_base(dir: &Path) -> Result<Option<String>, Failure> {
+    if dir.join(MANIFEST).exists() {
+        return Ok(Some(release::load_manifest(dir)?.base_fingerprint));
+    }
+    let text = files::read_text_if_any(&dir.join(TRAINING_CONFIG))?;
+    let config: Option<Value> = text.and_then(|text| serde_json::from_str(&text).ok());
+    Ok(config.and_then(|config| config["base_fingerprint"].as_str().map(str::to_owned)))
 }
 
 /// The first 12 digits of a digest.

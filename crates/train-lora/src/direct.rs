@@ -13,7 +13,8 @@ use nightshift_model::{Adapter, adapter_bytes};
 use crate::args::{Args, SettingFlags};
 use crate::base::{Base, Text, refused};
 use crate::checkpoint::Checkpoints;
-use crate::data::{self, Dropped, Encoded};
+use crate::data::{self, Dropped, Encoded, Record};
+use crate::engine::{self, Request};
 use crate::publish::Folder;
 use crate::report::{self, TrainReport};
 use crate::settings::Settings;
@@ -26,8 +27,8 @@ pub(crate) fn run(ctx: &Ctx, args: &Args, data: &Path, out: &Path) -> Result<Out
     let mut settings = Settings::new(ctx, &args.settings, !args.paths.no_shuffle)?;
     let base_dir = args.paths.base.clone().map_or_else(|| ctx.base(), Ok)?;
     check_out(out)?;
-    let (encoded, dropped) = read(ctx, &base_dir, data, settings.train.max_length)?;
     let base = Base::load(&base_dir, settings.storage())?;
+    let (records, encoded, dropped) = read(ctx, &base_dir, data, settings.train.max_length)?;
     let adapter = match &args.paths.init_adapter {
         Some(dir) => going_on(&base, dir, &args.settings, &mut settings)?,
         None => Adapter::init(settings.lora(), &base.model.config, settings.seed),
@@ -42,28 +43,56 @@ pub(crate) fn run(ctx: &Ctx, args: &Args, data: &Path, out: &Path) -> Result<Out
     };
     report.add_dropped(&dropped);
     report.examples.new = encoded.len();
+    report.add_form(&adapter, &base.model.config);
     if ctx.dry_run {
         report.steps = settings.max_steps.unwrap_or(usize::MAX).min(order.total_steps());
-        let text = format!("would train {} rows in {} steps", encoded.len(), report.steps);
+        let size = report.adapter_bytes as f64 / 1e6;
+        let text = format!(
+            "would train {} rows in {} steps to an adapter of {size:.1} MB",
+            encoded.len(),
+            report.steps
+        );
         return Ok(Outcome::done(&report, text).status("planned"));
     }
     files::create_dir(out)?;
     let checkpoints = out.join(CHECKPOINTS);
     let run_key = run_key(&report, &settings, &adapter, &base)?;
-    let job = Job {
-        ctx,
-        model: &base.model,
-        examples: &encoded,
-        order,
-        settings: &settings,
-        checkpoints: Checkpoints::new(&checkpoints, &run_key),
+    report.warnings.iter().for_each(|warning| ctx.printer.note(&format!("warning: {warning}")));
+    let said = report.warnings.len();
+    let trained = if let Some(engine) = &settings.engine {
+        let request = Request {
+            ctx,
+            base: &base,
+            settings: &settings,
+            records: &records,
+            examples: &encoded,
+            held_out: (&[], &[]),
+            order: &order,
+            run_key: &run_key,
+            folder: &checkpoints,
+            start: args.paths.init_adapter.is_some().then_some(&adapter),
+        };
+        let (trained, done) = engine::train(&request, engine)?;
+        report.add_steps(&trained.steps);
+        report.add_engine(done);
+        trained
+    } else {
+        let job = Job {
+            ctx,
+            model: &base.model,
+            examples: &encoded,
+            order,
+            settings: &settings,
+            checkpoints: Checkpoints::new(&checkpoints, &run_key),
+        };
+        let trained = train::train(&job, adapter, &|news| {
+            if let News::Note(line) = news {
+                ctx.printer.note(line);
+            }
+        })?;
+        report.add_steps(&trained.steps);
+        trained
     };
-    let trained = train::train(&job, adapter, &|news| {
-        if let News::Note(line) = news {
-            ctx.printer.note(line);
-        }
-    })?;
-    report.add_steps(&trained.steps);
     report.resumed_from_step = trained.resumed_from_step;
     report.peak_rss_bytes = nightshift_core::process::peak_rss_bytes();
     let base_name = base_dir.display().to_string();
@@ -77,7 +106,7 @@ pub(crate) fn run(ctx: &Ctx, args: &Args, data: &Path, out: &Path) -> Result<Out
     };
     folder.replace(out)?;
     files::remove_dir(&checkpoints)?;
-    for warning in &report.warnings {
+    for warning in &report.warnings[said..] {
         ctx.printer.note(&format!("warning: {warning}"));
     }
     let text = format!("wrote {}: {}", out.display(), report.sentence());
@@ -103,15 +132,19 @@ fn read(
     base: &Path,
     path: &Path,
     max_length: usize,
-) -> Result<(Vec<Encoded>, Vec<Dropped>), Failure> {
+) -> Result<(Vec<Record>, Vec<Encoded>, Vec<Dropped>), Failure> {
     let (records, mut dropped) = data::read(path)?;
     let text = Text::load(base, ctx.clock.now())?;
     let rows = data::encode(&text, &records, max_length);
     data::refuse_template(&rows)?;
     let mut kept = Vec::with_capacity(rows.len());
-    for row in rows {
+    let mut usable = Vec::with_capacity(rows.len());
+    for (record, row) in records.into_iter().zip(rows) {
         match row {
-            Ok(row) => kept.push(row),
+            Ok(row) => {
+                kept.push(row);
+                usable.push(record);
+            }
             Err(row) => dropped.push(row),
         }
     }
@@ -122,7 +155,7 @@ fn read(
         let message = format!("{} holds no row that can be learned", path.display());
         return Err(Failure::nothing(message).hint("see the rows that were left out, above"));
     }
-    Ok((kept, dropped))
+    Ok((usable, kept, dropped))
 }
 
 /// The adapter to go on from; its form holds, and flags that say otherwise are refused.

@@ -13,8 +13,11 @@ mod budget;
 mod checkpoint;
 mod data;
 mod direct;
+pub mod engine;
 mod evaluate;
+mod export;
 mod inspect;
+mod merge;
 mod order;
 mod pipeline;
 mod plan;
@@ -22,6 +25,7 @@ mod publish;
 mod quantize;
 mod report;
 mod select;
+mod servers;
 mod settings;
 mod train;
 
@@ -46,6 +50,8 @@ pub fn run(ctx: &Ctx, args: Args) -> Result<Outcome, Failure> {
         (Some(Command::Evaluate(evaluate)), ..) => evaluate::run(ctx, evaluate),
         (Some(Command::Quantize(quantize)), ..) => quantize::run(ctx, quantize),
         (Some(Command::Inspect(inspect)), ..) => inspect::run(ctx, inspect),
+        (Some(Command::Merge(merge)), ..) => merge::run(ctx, merge),
+        (Some(Command::Export(export)), ..) => export::run(ctx, export),
         (None, Some(data), Some(out)) => direct::run(ctx, &args, data, out),
         (None, ..) => pipeline::run(ctx, &args),
     }

@@ -17,7 +17,8 @@ use serde::{Deserialize, Serialize};
 use crate::args::Args;
 use crate::base::{Base, Text};
 use crate::checkpoint::Checkpoints;
-use crate::data::Dropped;
+use crate::data::{Dropped, Record};
+use crate::engine::{self, Request};
 use crate::plan::{self, Draft, Plan};
 use crate::publish::{self, Folder};
 use crate::report::{self, TrainReport};
@@ -54,16 +55,18 @@ fn dry_run(ctx: &Ctx, args: &Args, settings: &Settings) -> Result<Outcome, Failu
     let plan = night.plan(ctx, store.as_ref(), &base, settings, &run_key, true)?;
     let mut report = planned(&plan, &base);
     let order = plan.order(settings);
+    report.add_form(&Adapter::init(settings.lora(), &base.model.config, settings.seed), &base.model.config);
     report.steps = settings.max_steps.unwrap_or(usize::MAX).min(order.total_steps());
     report.estimated_s = plan.estimated_s;
     let text = format!(
-        "would train {} rows ({} new, {} older) and {} replayed per epoch in {} steps, about {:.0} s",
+        "would train {} rows ({} new, {} older) and {} replayed per epoch in {} steps, about {:.0} s, to an adapter of {:.1} MB",
         plan.rows.len(),
         report.examples.new,
         report.examples.older,
         report.examples.replay,
         report.steps,
         plan.estimated_s.unwrap_or_default(),
+        report.adapter_bytes as f64 / 1e6,
     );
     Ok(Outcome::done(&report, text).status("planned"))
 }
@@ -91,7 +94,7 @@ fn train_and_publish(ctx: &Ctx, args: &Args, settings: &Settings, log: &LogFile)
     };
     let mut report = planned(&plan, &base);
     say_dropped(ctx, log, &plan.dropped[night.candidates.dropped.len().min(plan.dropped.len())..]);
-    let trained = train(ctx, &base, &plan, settings, &folder, log)?;
+    let trained = train(ctx, &base, &plan, settings, (&folder, log), &mut report)?;
     finish(ctx, &mut store, Finish { base: &base, plan: &plan, settings, log }, &mut report, &trained)
 }
 
@@ -251,6 +254,9 @@ fn planned(plan: &Plan, base: &Base) -> TrainReport {
     report.examples.older = older;
     report.examples.replay = plan.drawn;
     report.examples.replay_pool = plan.pool.len();
+    for row in &plan.rows {
+        *report.nights.entry(row.date.clone()).or_default() += 1;
+    }
     report
 }
 
@@ -259,11 +265,34 @@ fn train(
     base: &Base,
     plan: &Plan,
     settings: &Settings,
-    folder: &Path,
-    log: &LogFile,
+    (folder, log): (&Path, &LogFile),
+    report: &mut TrainReport,
 ) -> Result<Trained, Failure> {
     let text = Text::load(&base.dir, plan.template_time)?;
     let examples = plan.encode(&text, settings.train.max_length)?;
+    let adapter = Adapter::init(settings.lora(), &base.model.config, settings.seed);
+    report.add_form(&adapter, &base.model.config);
+    report.warnings.iter().for_each(|warning| log.say(ctx, &format!("warning: {warning}")));
+    if let Some(engine) = &settings.engine {
+        let records: Vec<Record> =
+            plan.rows.iter().map(|row| &row.record).chain(&plan.pool).cloned().collect();
+        let request = Request {
+            ctx,
+            base,
+            settings,
+            records: &records,
+            examples: &examples,
+            held_out: (&[], &[]),
+            order: &plan.order(settings),
+            run_key: &plan.run_key,
+            folder,
+            start: None,
+        };
+        let (trained, done) = engine::train(&request, engine)?;
+        report.add_steps(&trained.steps);
+        report.add_engine(done);
+        return Ok(trained);
+    }
     let job = Job {
         ctx,
         model: &base.model,
@@ -272,11 +301,12 @@ fn train(
         settings,
         checkpoints: Checkpoints::new(folder, &plan.run_key),
     };
-    let adapter = Adapter::init(settings.lora(), &base.model.config, settings.seed);
-    train::train(&job, adapter, &|news| match news {
+    let trained = train::train(&job, adapter, &|news| match news {
         News::Note(line) => log.say(ctx, line),
         News::Step(step) => log.write(ctx, &step.sentence()),
-    })
+    })?;
+    report.add_steps(&trained.steps);
+    Ok(trained)
 }
 
 struct Finish<'a> {
@@ -294,7 +324,6 @@ fn finish(
     trained: &Trained,
 ) -> Result<Outcome, Failure> {
     let Finish { base, plan, settings, log } = run;
-    report.add_steps(&trained.steps);
     report.resumed_from_step = trained.resumed_from_step;
     report.peak_rss_bytes = nightshift_core::process::peak_rss_bytes();
     // A base inside the home is named from there, so that a home may move without changing any digest.

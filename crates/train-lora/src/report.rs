@@ -4,11 +4,14 @@ use std::collections::BTreeMap;
 
 use nightshift_core::Ctx;
 use nightshift_core::clock::rfc3339;
+use nightshift_model::{Adapter, ModelConfig};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::base::HeldBase;
 use crate::data::Dropped;
+use crate::engine::EngineReport;
+use crate::servers::{self, Form};
 use crate::settings::Settings;
 
 /// A mean loss per answer token above this is said to be too high: the adapter learned little.
@@ -107,11 +110,32 @@ pub(crate) struct TrainReport {
     pub(crate) base_fingerprint: String,
     /// How the base is held in memory.
     pub(crate) base_held: HeldBase,
+    /// Accepted rows of each harvest date.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) nights: BTreeMap<String, usize>,
+    /// Bytes of the adapter's file, as its form gives them.
+    pub(crate) adapter_bytes: u64,
+    /// What an external trainer did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) engine: Option<EngineReport>,
     /// Things to look at.
     pub(crate) warnings: Vec<String>,
 }
 
 impl TrainReport {
+    /// What the form of the adapter says before the first step: its size, and the servers that will refuse it.
+    pub(crate) fn add_form(&mut self, adapter: &Adapter, base: &ModelConfig) {
+        self.adapter_bytes = servers::adapter_bytes(adapter);
+        self.warnings.extend(Form::of(adapter, base).warnings());
+    }
+
+    /// Takes over what an external trainer says and what we measured.
+    pub(crate) fn add_engine(&mut self, engine: EngineReport) {
+        self.steps = engine.steps;
+        self.warnings.extend(engine.warnings.iter().cloned());
+        self.engine = Some(engine);
+    }
+
     /// Takes over what the steps say.
     pub(crate) fn add_steps(&mut self, steps: &[StepMetric]) {
         self.steps = steps.len();
@@ -178,6 +202,8 @@ pub(crate) fn metrics_json(report: &TrainReport, steps: &[StepMetric]) -> Value 
         "dataset_sha256": report.dataset_sha256,
         "base_fingerprint": report.base_fingerprint,
         "base_held": report.base_held,
+        "nights": report.nights,
+        "engine": report.engine,
         "warnings": report.warnings,
         "steps": steps,
     })

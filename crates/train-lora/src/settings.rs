@@ -8,6 +8,7 @@ use serde_json::json;
 
 use crate::args::SettingFlags;
 use crate::base;
+use crate::engine::EngineSettings;
 use crate::order::Order;
 
 /// Seed of a run that names none.
@@ -28,6 +29,8 @@ pub(crate) struct Settings {
     pub(crate) max_steps: Option<usize>,
     /// Mix the rows; else file order.
     pub(crate) shuffle: bool,
+    /// Who trains, when it is not this program.
+    pub(crate) engine: Option<EngineSettings>,
 }
 
 impl Settings {
@@ -35,14 +38,16 @@ impl Settings {
     pub(crate) fn new(ctx: &Ctx, flags: &SettingFlags, shuffle: bool) -> Result<Self, Failure> {
         let mut train = ctx.config.train.clone();
         overlay(&mut train, flags);
+        flags.engine.overlay(&mut train)?;
         check(&train)?;
+        let engine = EngineSettings::new(&train)?;
         let targets = targets(&train.targets)?;
         let pack_len = flags.pack_len.filter(|_| flags.packing);
         if pack_len == Some(0) || flags.max_steps == Some(0) {
             return Err(Failure::usage("--pack-len and --max-steps must be above 0"));
         }
         let seed = ctx.seed.unwrap_or(DEFAULT_SEED);
-        Ok(Self { train, targets, seed, pack: pack_len, max_steps: flags.max_steps, shuffle })
+        Ok(Self { train, targets, seed, pack: pack_len, max_steps: flags.max_steps, shuffle, engine })
     }
 
     /// How the base is held.
@@ -103,6 +108,7 @@ impl Settings {
             self.pack,
             self.max_steps,
             self.shuffle,
+            self.engine.as_ref().map(|engine| &engine.command),
         ]);
         sha256_hex(text.to_string().as_bytes())
     }

@@ -5,7 +5,9 @@
 mod chat;
 mod config;
 mod fixture;
+mod gguf;
 mod golden;
+mod merge;
 mod packed;
 mod peft;
 mod tokenizer;

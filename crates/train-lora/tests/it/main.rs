@@ -3,8 +3,11 @@
 #![allow(clippy::unwrap_used, reason = "a test panics on anything unexpected")]
 
 mod direct;
+mod engine;
+mod examples;
 mod folder;
 mod killed;
+mod outputs;
 mod packed_base;
 mod pipeline;
 mod repeat;
