@@ -11,9 +11,9 @@ use nightshift_core::{Ctx, Failure, Outcome, files};
 use nightshift_model::{Adapter, adapter_bytes};
 
 use crate::args::{Args, SettingFlags};
-use crate::base::{Base, Text, refused};
+use crate::base::{Base, refused};
 use crate::checkpoint::Checkpoints;
-use crate::data::{self, Dropped, Encoded};
+use crate::gather::{Gathered, gather};
 use crate::publish::Folder;
 use crate::report::{self, TrainReport};
 use crate::settings::Settings;
@@ -26,33 +26,27 @@ pub(crate) fn run(ctx: &Ctx, args: &Args, data: &Path, out: &Path) -> Result<Out
     let mut settings = Settings::new(ctx, &args.settings, !args.paths.no_shuffle)?;
     let base_dir = args.paths.base.clone().map_or_else(|| ctx.base(), Ok)?;
     check_out(out)?;
-    let (encoded, dropped) = read(ctx, &base_dir, data, settings.train.max_length)?;
+    let mut report = TrainReport { path: Some(out.display().to_string()), ..TrainReport::default() };
+    let gathered = gather(ctx, args, &base_dir, &settings, &mut report)?;
     let base = Base::load(&base_dir)?;
     let adapter = match &args.paths.init_adapter {
         Some(dir) => going_on(&base, dir, &args.settings, &mut settings)?,
         None => Adapter::init(settings.lora(), &base.model.config, settings.seed),
     };
-    let order = settings.order(encoded.len(), 0, 0);
-    let mut report = TrainReport {
-        path: Some(out.display().to_string()),
-        dataset_sha256: sha256_hex(&files::read(data)?),
-        base_fingerprint: base.fingerprint.clone(),
-        ..TrainReport::default()
-    };
-    report.add_dropped(&dropped);
-    report.examples.new = encoded.len();
+    let order = settings.order(gathered.rows, gathered.examples.len() - gathered.rows, gathered.drawn);
+    report.base_fingerprint.clone_from(&base.fingerprint);
     if ctx.dry_run {
         report.steps = settings.max_steps.unwrap_or(usize::MAX).min(order.total_steps());
-        let text = format!("would train {} rows in {} steps", encoded.len(), report.steps);
+        let text = format!("would train {} rows in {} steps", order.per_epoch(), report.steps);
         return Ok(Outcome::done(&report, text).status("planned"));
     }
     files::create_dir(out)?;
     let checkpoints = out.join(CHECKPOINTS);
-    let run_key = run_key(&report, &settings, &adapter, &base)?;
+    let run_key = run_key(&gathered, &settings, &adapter, &base)?;
     let job = Job {
         ctx,
         model: &base.model,
-        examples: &encoded,
+        examples: &gathered.examples,
         order,
         settings: &settings,
         checkpoints: Checkpoints::new(&checkpoints, &run_key),
@@ -96,34 +90,6 @@ fn check_out(out: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The file's rows in tokens; exit 3 when not one of them can be learned.
-fn read(
-    ctx: &Ctx,
-    base: &Path,
-    path: &Path,
-    max_length: usize,
-) -> Result<(Vec<Encoded>, Vec<Dropped>), Failure> {
-    let (records, mut dropped) = data::read(path)?;
-    let text = Text::load(base, ctx.clock.now())?;
-    let rows = data::encode(&text, &records, max_length);
-    data::refuse_template(&rows)?;
-    let mut kept = Vec::with_capacity(rows.len());
-    for row in rows {
-        match row {
-            Ok(row) => kept.push(row),
-            Err(row) => dropped.push(row),
-        }
-    }
-    for row in dropped.iter().take(report::NAMED_ROWS) {
-        ctx.printer.note(&format!("left out ({}): {}: {}", row.reason.name(), row.row, row.why));
-    }
-    if kept.is_empty() {
-        let message = format!("{} holds no row that can be learned", path.display());
-        return Err(Failure::nothing(message).hint("see the rows that were left out, above"));
-    }
-    Ok((kept, dropped))
-}
-
 /// The adapter to go on from; its form holds, and flags that say otherwise are refused.
 fn going_on(
     base: &Base,
@@ -148,18 +114,14 @@ fn going_on(
     Ok(adapter)
 }
 
+/// The run's name: another base, other tokens, other settings or another start are another run.
 fn run_key(
-    report: &TrainReport,
+    gathered: &Gathered,
     settings: &Settings,
     start: &Adapter,
     base: &Base,
 ) -> Result<String, Failure> {
     let (_, start) = adapter_bytes(start, &base.model.config, "").map_err(refused)?;
-    let parts = [
-        report.base_fingerprint.as_str(),
-        report.dataset_sha256.as_str(),
-        &settings.digest(),
-        &sha256_hex(&start),
-    ];
-    Ok(sha256_hex(parts.join("\n").as_bytes())[..16].to_owned())
+    let parts = [&base.fingerprint, &gathered.digest, &settings.digest(), &sha256_hex(&start)];
+    Ok(sha256_hex(parts.map(String::as_str).join("\n").as_bytes())[..16].to_owned())
 }

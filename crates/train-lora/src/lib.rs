@@ -14,18 +14,21 @@ mod checkpoint;
 mod data;
 mod direct;
 mod evaluate;
+mod gather;
 mod inspect;
 mod order;
 mod pipeline;
 mod plan;
 mod publish;
 mod report;
+mod seals;
 mod select;
 mod settings;
 mod train;
+mod view;
 
 pub use args::Args;
-use args::{Command, PathFlags, SettingFlags};
+use args::{Command, MixFlags, PathFlags, RowFlags, SettingFlags};
 use nightshift_core::{Ctx, Failure, Outcome, Tool};
 
 /// What this tool says of itself.
@@ -37,12 +40,17 @@ pub const TOOL: Tool = Tool {
 
 /// Runs the tool.
 pub fn run(ctx: &Ctx, args: Args) -> Result<Outcome, Failure> {
-    if args.command.is_some() && (args.paths != PathFlags::default() || !args.settings.is_default()) {
+    let training = args.paths != PathFlags::default()
+        || args.rows != RowFlags::default()
+        || args.mix != MixFlags::default()
+        || !args.settings.is_default();
+    if args.command.is_some() && training {
         return Err(Failure::usage("options of a training stand before a subcommand")
             .hint("write the subcommand first, then its own options"));
     }
     match (&args.command, &args.paths.data, &args.paths.out) {
         (Some(Command::Evaluate(evaluate)), ..) => evaluate::run(ctx, evaluate),
+        (Some(Command::Data(data)), ..) => view::run(ctx, data),
         (Some(Command::Inspect(inspect)), ..) => inspect::run(ctx, inspect),
         (None, Some(data), Some(out)) => direct::run(ctx, &args, data, out),
         (None, ..) => pipeline::run(ctx, &args),

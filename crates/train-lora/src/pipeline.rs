@@ -21,7 +21,8 @@ use crate::data::Dropped;
 use crate::plan::{self, Draft, Plan};
 use crate::publish::{self, Folder};
 use crate::report::{self, TrainReport};
-use crate::select::{self, Accepted, Candidates, Seals};
+use crate::seals::Seals;
+use crate::select::{self, Accepted, Candidates};
 use crate::settings::Settings;
 use crate::train::{self, Job, News, Trained};
 
