@@ -11,14 +11,15 @@ use nightshift_core::{Ctx, Failure, Outcome, files};
 use nightshift_model::{Adapter, adapter_bytes};
 
 use crate::args::{Args, SettingFlags};
-use crate::base::{Base, Text, refused};
+use crate::base::{Base, refused};
 use crate::checkpoint::Checkpoints;
-use crate::data::{self, Dropped, Encoded, Record};
 use crate::engine::{self, Request};
+use crate::gather::{Gathered, gather};
+use crate::order::Order;
 use crate::publish::Folder;
 use crate::report::{self, TrainReport};
 use crate::settings::Settings;
-use crate::train::{self, Job, News};
+use crate::train::{self, Job, News, Trained};
 
 const CHECKPOINTS: &str = ".checkpoints";
 
@@ -27,72 +28,30 @@ pub(crate) fn run(ctx: &Ctx, args: &Args, data: &Path, out: &Path) -> Result<Out
     let mut settings = Settings::new(ctx, &args.settings, !args.paths.no_shuffle)?;
     let base_dir = args.paths.base.clone().map_or_else(|| ctx.base(), Ok)?;
     check_out(out)?;
+    let mut report = TrainReport { path: Some(out.display().to_string()), ..TrainReport::default() };
+    let gathered = gather(ctx, args, &base_dir, &settings, &mut report)?;
     let base = Base::load(&base_dir, settings.storage())?;
-    let (records, encoded, dropped) = read(ctx, &base_dir, data, settings.train.max_length)?;
     let adapter = match &args.paths.init_adapter {
         Some(dir) => going_on(&base, dir, &args.settings, &mut settings)?,
         None => Adapter::init(settings.lora(), &base.model.config, settings.seed),
     };
-    let order = settings.order(encoded.len(), 0, 0);
-    let mut report = TrainReport {
-        path: Some(out.display().to_string()),
-        dataset_sha256: sha256_hex(&files::read(data)?),
-        base_fingerprint: base.fingerprint.clone(),
-        base_held: base.held(),
-        ..TrainReport::default()
-    };
-    report.add_dropped(&dropped);
-    report.examples.new = encoded.len();
+    let order = settings.order(gathered.rows, gathered.examples.len() - gathered.rows, gathered.drawn);
+    report.base_fingerprint.clone_from(&base.fingerprint);
+    report.base_held = base.held();
     report.add_form(&adapter, &base.model.config);
     if ctx.dry_run {
         report.steps = settings.max_steps.unwrap_or(usize::MAX).min(order.total_steps());
         let size = report.adapter_bytes as f64 / 1e6;
-        let text = format!(
-            "would train {} rows in {} steps to an adapter of {size:.1} MB",
-            encoded.len(),
-            report.steps
-        );
+        let (rows, steps) = (order.per_epoch(), report.steps);
+        let text = format!("would train {rows} rows in {steps} steps to an adapter of {size:.1} MB");
         return Ok(Outcome::done(&report, text).status("planned"));
     }
     files::create_dir(out)?;
     let checkpoints = out.join(CHECKPOINTS);
-    let run_key = run_key(&report, &settings, &adapter, &base)?;
     report.warnings.iter().for_each(|warning| ctx.printer.note(&format!("warning: {warning}")));
     let said = report.warnings.len();
-    let trained = if let Some(engine) = &settings.engine {
-        let request = Request {
-            ctx,
-            base: &base,
-            settings: &settings,
-            records: &records,
-            examples: &encoded,
-            held_out: (&[], &[]),
-            order: &order,
-            run_key: &run_key,
-            folder: &checkpoints,
-            start: args.paths.init_adapter.is_some().then_some(&adapter),
-        };
-        let (trained, done) = engine::train(&request, engine)?;
-        report.add_steps(&trained.steps);
-        report.add_engine(done);
-        trained
-    } else {
-        let job = Job {
-            ctx,
-            model: &base.model,
-            examples: &encoded,
-            order,
-            settings: &settings,
-            checkpoints: Checkpoints::new(&checkpoints, &run_key),
-        };
-        let trained = train::train(&job, adapter, &|news| {
-            if let News::Note(line) = news {
-                ctx.printer.note(line);
-            }
-        })?;
-        report.add_steps(&trained.steps);
-        trained
-    };
+    let start = (adapter, args.paths.init_adapter.is_some());
+    let trained = train((ctx, &settings), &base, &gathered, (order, start), &checkpoints, &mut report)?;
     report.resumed_from_step = trained.resumed_from_step;
     report.peak_rss_bytes = nightshift_core::process::peak_rss_bytes();
     let base_name = base_dir.display().to_string();
@@ -126,36 +85,50 @@ fn check_out(out: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The file's rows in tokens; exit 3 when not one of them can be learned.
-fn read(
-    ctx: &Ctx,
-    base: &Path,
-    path: &Path,
-    max_length: usize,
-) -> Result<(Vec<Record>, Vec<Encoded>, Vec<Dropped>), Failure> {
-    let (records, mut dropped) = data::read(path)?;
-    let text = Text::load(base, ctx.clock.now())?;
-    let rows = data::encode(&text, &records, max_length);
-    data::refuse_template(&rows)?;
-    let mut kept = Vec::with_capacity(rows.len());
-    let mut usable = Vec::with_capacity(rows.len());
-    for (record, row) in records.into_iter().zip(rows) {
-        match row {
-            Ok(row) => {
-                kept.push(row);
-                usable.push(record);
+/// The training itself, here or by the external program. `start` is the adapter to begin with, and whether it
+/// was given.
+fn train(
+    (ctx, settings): (&Ctx, &Settings),
+    base: &Base,
+    gathered: &Gathered,
+    (order, (adapter, given)): (Order, (Adapter, bool)),
+    checkpoints: &Path,
+    report: &mut TrainReport,
+) -> Result<Trained, Failure> {
+    let run_key = run_key(gathered, settings, &adapter, base)?;
+    let trained = if let Some(engine) = &settings.engine {
+        let request = Request {
+            ctx,
+            base,
+            settings,
+            wire: &gathered.wire,
+            examples: &gathered.examples,
+            held_out: (&[], &[]),
+            order: &order,
+            run_key: &run_key,
+            folder: checkpoints,
+            start: given.then_some(&adapter),
+        };
+        let (trained, done) = engine::train(&request, engine)?;
+        report.add_engine(done);
+        trained
+    } else {
+        let job = Job {
+            ctx,
+            model: &base.model,
+            examples: &gathered.examples,
+            order,
+            settings,
+            checkpoints: Checkpoints::new(checkpoints, &run_key),
+        };
+        train::train(&job, adapter, &|news| {
+            if let News::Note(line) = news {
+                ctx.printer.note(line);
             }
-            Err(row) => dropped.push(row),
-        }
-    }
-    for row in dropped.iter().take(report::NAMED_ROWS) {
-        ctx.printer.note(&format!("left out ({}): {}: {}", row.reason.name(), row.row, row.why));
-    }
-    if kept.is_empty() {
-        let message = format!("{} holds no row that can be learned", path.display());
-        return Err(Failure::nothing(message).hint("see the rows that were left out, above"));
-    }
-    Ok((usable, kept, dropped))
+        })?
+    };
+    report.add_steps(&trained.steps);
+    Ok(trained)
 }
 
 /// The adapter to go on from; its form holds, and flags that say otherwise are refused.
@@ -182,18 +155,14 @@ fn going_on(
     Ok(adapter)
 }
 
+/// The run's name: another base, other tokens, other settings or another start are another run.
 fn run_key(
-    report: &TrainReport,
+    gathered: &Gathered,
     settings: &Settings,
     start: &Adapter,
     base: &Base,
 ) -> Result<String, Failure> {
     let (_, start) = adapter_bytes(start, &base.model.config, "").map_err(refused)?;
-    let parts = [
-        report.base_fingerprint.as_str(),
-        report.dataset_sha256.as_str(),
-        &settings.digest(),
-        &sha256_hex(&start),
-    ];
-    Ok(sha256_hex(parts.join("\n").as_bytes())[..16].to_owned())
+    let parts = [&base.fingerprint, &gathered.digest, &settings.digest(), &sha256_hex(&start)];
+    Ok(sha256_hex(parts.map(String::as_str).join("\n").as_bytes())[..16].to_owned())
 }

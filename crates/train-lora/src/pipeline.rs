@@ -13,6 +13,7 @@ use nightshift_core::store::Store;
 use nightshift_core::{Ctx, Exit, Failure, OrFail, Outcome, files};
 use nightshift_model::Adapter;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::args::Args;
 use crate::base::{Base, Text};
@@ -22,7 +23,8 @@ use crate::engine::{self, Request};
 use crate::plan::{self, Draft, Plan};
 use crate::publish::{self, Folder};
 use crate::report::{self, TrainReport};
-use crate::select::{self, Accepted, Candidates, Seals};
+use crate::seals::Seals;
+use crate::select::{self, Accepted, Candidates};
 use crate::settings::Settings;
 use crate::train::{self, Job, News, Trained};
 
@@ -274,13 +276,13 @@ fn train(
     report.add_form(&adapter, &base.model.config);
     report.warnings.iter().for_each(|warning| log.say(ctx, &format!("warning: {warning}")));
     if let Some(engine) = &settings.engine {
-        let records: Vec<Record> =
-            plan.rows.iter().map(|row| &row.record).chain(&plan.pool).cloned().collect();
+        let records = plan.rows.iter().map(|row| &row.record).chain(&plan.pool);
+        let wire: Vec<Value> = records.map(Record::wire).collect();
         let request = Request {
             ctx,
             base,
             settings,
-            records: &records,
+            wire: &wire,
             examples: &examples,
             held_out: (&[], &[]),
             order: &plan.order(settings),

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::base::HeldBase;
-use crate::data::Dropped;
+use crate::data::{DataSet, Dropped};
 use crate::engine::EngineReport;
 use crate::servers::{self, Form};
 use crate::settings::Settings;
@@ -70,6 +70,13 @@ pub(crate) struct Examples {
     pub(crate) replay_pool: usize,
     /// Rows that did not take part, by reason.
     pub(crate) dropped: BTreeMap<&'static str, usize>,
+    /// Direct form: rows read, by form.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) forms: BTreeMap<&'static str, usize>,
+    /// Rows whose prompt was cut.
+    pub(crate) truncated: usize,
+    /// Rows that say the same as an earlier one, and took part.
+    pub(crate) repeated: usize,
 }
 
 /// What a training did, or under `--dry-run` would do.
@@ -156,6 +163,20 @@ impl TrainReport {
     pub(crate) fn add_dropped(&mut self, dropped: &[Dropped]) {
         self.examples.dropped = crate::data::count(dropped);
         self.dropped_rows = dropped.iter().take(NAMED_ROWS).cloned().collect();
+    }
+
+    /// Adds what a data file of the direct form held.
+    pub(crate) fn add_set(&mut self, set: &DataSet) {
+        for (reason, count) in crate::data::count(&set.dropped) {
+            *self.examples.dropped.entry(reason).or_default() += count;
+        }
+        for (&form, count) in &set.forms {
+            *self.examples.forms.entry(form).or_default() += count;
+        }
+        let room = NAMED_ROWS.saturating_sub(self.dropped_rows.len());
+        self.dropped_rows.extend(set.dropped.iter().take(room).cloned());
+        self.examples.truncated += set.truncated.len();
+        self.examples.repeated += set.repeated.len();
     }
 
     /// One line for a person.

@@ -7,6 +7,7 @@ mod config;
 mod fixture;
 mod gguf;
 mod golden;
+mod masks;
 mod merge;
 mod packed;
 mod peft;

@@ -1,7 +1,7 @@
 //! What goes out: the job folder.
 //!
 //! ```text
-//! job/train.jsonl, eval.jsonl   {"id", "messages"} a line
+//! job/train.jsonl, eval.jsonl   {"id", "messages", "tools"?} or {"id", "prompt", "completion"} a line
 //! job/tokens.safetensors        the same rows as ids and labels, cut by offsets
 //! job/init_adapter/             the adapter to go on from, if any
 //! job/job.json                  everything else; written last
@@ -18,7 +18,7 @@ use safetensors::tensor::TensorView;
 use serde_json::{Value, json};
 
 use crate::base::refused;
-use crate::data::{Encoded, Record};
+use crate::data::Encoded;
 use crate::engine::{EngineSettings, Request, bad_tensors};
 
 /// Grows when the meaning of a field changes.
@@ -66,9 +66,9 @@ pub(crate) fn write(
     files::remove_dir(&places.job)?;
     files::create_dir(&places.job)?;
     files::create_dir(&places.out)?;
-    let train: Vec<(&Record, &Encoded)> =
-        rows.iter().map(|&row| (&request.records[row], &request.examples[row])).collect();
-    let eval: Vec<(&Record, &Encoded)> = request.held_out.0.iter().zip(request.held_out.1).collect();
+    let train: Vec<(&Value, &Encoded)> =
+        rows.iter().map(|&row| (&request.wire[row], &request.examples[row])).collect();
+    let eval: Vec<(&Value, &Encoded)> = request.held_out.0.iter().zip(request.held_out.1).collect();
     write_lines(&places.job.join("train.jsonl"), &train)?;
     write_lines(&places.job.join("eval.jsonl"), &eval)?;
     write_tokens(&places.job.join("tokens.safetensors"), &train, &eval)?;
@@ -157,10 +157,10 @@ fn describe(
     }))
 }
 
-fn write_lines(path: &Path, rows: &[(&Record, &Encoded)]) -> Result<(), Failure> {
+fn write_lines(path: &Path, rows: &[(&Value, &Encoded)]) -> Result<(), Failure> {
     let mut text = String::new();
-    for (record, _) in rows {
-        text.push_str(&json!({"id": record.name, "messages": record.messages}).to_string());
+    for (row, _) in rows {
+        text.push_str(&row.to_string());
         text.push('\n');
     }
     Ok(files::write_atomic(path, text.as_bytes())?)
@@ -170,8 +170,8 @@ fn write_lines(path: &Path, rows: &[(&Record, &Encoded)]) -> Result<(), Failure>
 /// the ids themselves where they are learned, else -100; trainers shift them by one, as transformers does.
 fn write_tokens(
     path: &Path,
-    train: &[(&Record, &Encoded)],
-    eval: &[(&Record, &Encoded)],
+    train: &[(&Value, &Encoded)],
+    eval: &[(&Value, &Encoded)],
 ) -> Result<(), Failure> {
     let mut tensors: Vec<(String, usize, Vec<u8>)> = Vec::new();
     for (part, rows) in [("train", train), ("eval", eval)] {

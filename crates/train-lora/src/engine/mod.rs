@@ -17,9 +17,10 @@ use std::path::Path;
 use nightshift_core::{Ctx, Failure, files};
 use nightshift_model::Adapter;
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::base::{Base, refused};
-use crate::data::{Encoded, Record};
+use crate::data::Encoded;
 use crate::order::Order;
 use crate::report::StepMetric;
 use crate::settings::Settings;
@@ -40,12 +41,12 @@ pub(crate) struct Request<'a> {
     pub(crate) base: &'a Base,
     /// How to train.
     pub(crate) settings: &'a Settings,
-    /// Rows, then the pool.
-    pub(crate) records: &'a [Record],
+    /// Rows, then the pool, as the program reads them.
+    pub(crate) wire: &'a [Value],
     /// The same in tokens.
     pub(crate) examples: &'a [Encoded],
     /// Rows held out, in both forms.
-    pub(crate) held_out: (&'a [Record], &'a [Encoded]),
+    pub(crate) held_out: (&'a [Value], &'a [Encoded]),
     /// Order of the rows; the first epoch's draw of the pool is what the program gets.
     pub(crate) order: &'a Order,
     /// The run's name.
