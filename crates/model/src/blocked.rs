@@ -140,7 +140,7 @@ fn run(kernel: Kernel, threads: usize, shape: Shape, out: Out<'_>, a: Factor<'_>
             let shape = Shape { rows: end - first, ..shape };
             let (mine, rest) = numbers.split_at_mut((shape.rows * out.stride).min(numbers.len()));
             numbers = rest;
-            let a = a.from_outer(first);
+            let a = a.at(0, first);
             let out = Out { numbers: mine, ..out };
             first = end;
             scope.spawn(move |_| part(kernel, shape, out, a, b));
@@ -153,34 +153,34 @@ fn run(kernel: Kernel, threads: usize, shape: Shape, out: Out<'_>, a: Factor<'_>
 #[repr(align(64))]
 struct Line([u32; 16]);
 
+impl Line {
+    const ZERO: Self = Self([0; 16]);
+}
+
 /// One step of [`WIDTH`] columns of B.
 type Step = [Line; 2];
 
-/// A panel of A: row by row, each [`STEPS`] long.
-type PanelA = [[Line; STEPS / 16]; HEIGHT];
+/// One row of a panel of A.
+type Row = [Line; STEPS / 16];
 
 /// What a thread packs into.
 #[derive(Debug)]
 struct Packed {
-    a: Box<PanelA>,
-    /// `[COLUMNS / WIDTH, STEPS]`.
-    b: Box<[[Step; STEPS]]>,
+    /// `[HEIGHT]`
+    a: Vec<Row>,
+    /// `[COLUMNS / WIDTH, STEPS]`
+    b: Vec<Step>,
 }
 
 thread_local! {
-    static PACKED: RefCell<Option<Packed>> = const { RefCell::new(None) };
+    static PACKED: RefCell<Packed> = const { RefCell::new(Packed { a: Vec::new(), b: Vec::new() }) };
 }
 
 /// The product on one thread.
 fn part(kernel: Kernel, shape: Shape, out: Out<'_>, a: Factor<'_>, b: Factor<'_>) {
     PACKED.with_borrow_mut(|packed| {
-        let packed = packed.get_or_insert_with(|| {
-            const ZERO: Line = Line([0; 16]);
-            Packed {
-                a: Box::new([[ZERO; STEPS / 16]; HEIGHT]),
-                b: vec![[[ZERO; 2]; STEPS]; COLUMNS / WIDTH].into_boxed_slice(),
-            }
-        });
+        packed.a.resize(HEIGHT, [Line::ZERO; STEPS / 16]);
+        packed.b.resize(COLUMNS / WIDTH * STEPS, [Line::ZERO; 2]);
         blocks(kernel, shape, out, [a, b], packed);
     });
 }
@@ -198,7 +198,7 @@ fn blocks(kernel: Kernel, shape: Shape, out: Out<'_>, [a, b]: [Factor<'_>; 2], p
         for first in (0..inner).step_by(depth) {
             let depth = depth.min(inner - first);
             let steps = depth.div_ceil(kernel.per_step());
-            for (panel, col) in packed.b.iter_mut().zip((0..block_cols).step_by(WIDTH)) {
+            for (panel, col) in packed.b.chunks_exact_mut(STEPS).zip((0..block_cols).step_by(WIDTH)) {
                 let width = WIDTH.min(block_cols - col);
                 pack::right(kernel, b.at(first, first_col + col), depth, width, panel);
             }
@@ -207,7 +207,7 @@ fn blocks(kernel: Kernel, shape: Shape, out: Out<'_>, [a, b]: [Factor<'_>; 2], p
                 // Panels of equal height: a last one of two rows would cost as much as one of eight.
                 let (row, end) = (rows * panel / panels, rows * (panel + 1) / panels);
                 pack::left(kernel, a.at(first, row), depth, end - row, &mut packed.a);
-                for (b, col) in packed.b.iter().zip((0..block_cols).step_by(WIDTH)) {
+                for (b, col) in packed.b.chunks_exact(STEPS).zip((0..block_cols).step_by(WIDTH)) {
                     let at = row * out.stride + first_col + col;
                     let place = tile::Place {
                         numbers: &mut out.numbers[at..],
@@ -234,7 +234,7 @@ impl Kernel {
     }
 }
 
-impl<'a> Factor<'a> {
+impl Factor<'_> {
     fn check(self, inner: usize, outer: usize, what: &str) {
         let (near, far) = if self.along_inner { (inner, outer) } else { (outer, inner) };
         let len = match self.numbers {
@@ -252,10 +252,6 @@ impl<'a> Factor<'a> {
             Numbers::Bf16(numbers) => Numbers::Bf16(&numbers[from..]),
         };
         Self { numbers, ..self }
-    }
-
-    fn from_outer(self, outer: usize) -> Self {
-        self.at(0, outer)
     }
 }
 

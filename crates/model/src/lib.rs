@@ -12,6 +12,8 @@
 mod attention;
 mod backward;
 pub mod batch;
+#[cfg(target_arch = "x86_64")]
+mod blocked;
 pub mod cache;
 pub mod chat;
 mod compiled;
@@ -40,9 +42,11 @@ mod rope;
 mod shards;
 mod share;
 mod simd;
+pub mod speed;
 mod swiglu;
 mod tensor_file;
 pub mod threads;
+pub mod timing;
 #[cfg(test)]
 mod tiny;
 pub mod tokenizer;
@@ -63,11 +67,11 @@ pub use generate::{Finish, GenerateOptions, Generation, TokenOut, generate};
 pub use grads::{Grads, LoraGrad};
 pub use lora::{Adapter, LoraConfig, LoraModule, ModuleKey, Target, peft_name};
 pub use loss::Loss;
-pub use matmul::calibrate;
 pub use optim::{AdamW, Schedule, ScheduleKind};
 pub use params::{Held, LayerWeights, Linear, Model, Named, Weights};
 pub use peft::{AdapterFacts, adapter_bytes, validate_adapter_dir};
 pub use real::Real;
+pub use speed::{Peak, Work, calibrate};
 pub use threads::Threads;
 pub use tokenizer::{TextStream, Tokenizer};
 pub use train::{evaluate, logits, loss_and_grads};

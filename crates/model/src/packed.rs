@@ -1,8 +1,10 @@
 //! Products with a [`Weight`], dense or packed: y = x Wᵀ and dx = dy W.
 //!
-//! Dense weights go straight to [`matmul`]. Packed ones are made dense a panel of rows at a time, in
+//! Dense weights go straight to [`matmul`], bf16 ones to kernels of their own. Else packed ones are made dense a panel of rows at a time, in
 //! memory of this thread that stays in its cache, and each panel is multiplied at once: the whole
 //! matrix never exists. A few rows of x (decoding) are dotted with one row of W at a time instead.
+
+mod narrow;
 
 use crate::matmul::{Mat, MatMut, Store, matmul};
 use crate::real::Real;
@@ -26,10 +28,7 @@ pub(crate) fn times_transposed<T: Real>(
         Numbers::Dense(values) => {
             matmul(threads, MatMut::new(y, out), store, T::ONE, x, Mat::new(values, out, input).t());
         }
-        Numbers::Bf16(_) => for_each_panel(threads, weight, panel, |first, rows, panel| {
-            let into = MatMut::columns(&mut y[first..], out);
-            matmul(threads, into, store, T::ONE, x, Mat::new(panel, rows, input).t());
-        }),
+        Numbers::Bf16(narrow) => narrow::times_transposed(threads, (y, store), x, (weight, narrow), panel),
     }
 }
 
@@ -48,11 +47,10 @@ pub(crate) fn times<T: Real>(
             let (dy, weight) = (Mat::new(dy, count, out), Mat::new(values, out, input));
             matmul(threads, MatMut::new(dx, input), store, T::ONE, dy, weight);
         }
-        Numbers::Bf16(_) => for_each_panel(threads, weight, panel, |first, rows, panel| {
-            let dy = Mat::columns(&dy[first..], count, rows, out);
-            let store = if first == 0 { store } else { Store::Add };
-            matmul(threads, MatMut::new(dx, input), store, T::ONE, dy, Mat::new(panel, rows, input));
-        }),
+        Numbers::Bf16(narrow) => {
+            let dy = Mat::new(dy, count, out);
+            narrow::times(threads, (dx, store), dy, (weight, narrow), panel);
+        }
     }
 }
 

@@ -4,16 +4,18 @@
 //! A square of 16 x 16 steps is transposed in registers where memory runs the other way.
 
 #![expect(unsafe_code, reason = "vector loads and stores, and calls that need a processor feature")]
+#![allow(clippy::wildcard_imports, reason = "intrinsics carry their prefix")]
+#![expect(clippy::large_types_passed_by_value, reason = "sixteen registers, inlined")]
 
 use std::arch::x86_64::*;
 
 use half::bf16;
 
 use super::tile::mask;
-use super::{Factor, Kernel, Line, Numbers, PanelA, STEPS, Step};
+use super::{Factor, Kernel, Line, Numbers, Row, Step};
 
 /// Packs `depth` elements of `height` rows of A: each row its steps in order.
-pub(super) fn left(kernel: Kernel, a: Factor<'_>, depth: usize, height: usize, panel: &mut PanelA) {
+pub(super) fn left(kernel: Kernel, a: Factor<'_>, depth: usize, height: usize, panel: &mut [Row]) {
     // SAFETY: the kernel was chosen by what the processor has.
     unsafe {
         match kernel {
@@ -24,7 +26,7 @@ pub(super) fn left(kernel: Kernel, a: Factor<'_>, depth: usize, height: usize, p
 }
 
 /// Packs `depth` elements of `width` columns of B: each step its columns in order.
-pub(super) fn right(kernel: Kernel, b: Factor<'_>, depth: usize, width: usize, panel: &mut [Step; STEPS]) {
+pub(super) fn right(kernel: Kernel, b: Factor<'_>, depth: usize, width: usize, panel: &mut [Step]) {
     // SAFETY: the kernel was chosen by what the processor has.
     unsafe {
         match kernel {
@@ -38,7 +40,7 @@ macro_rules! packers {
     ($left:ident, $right:ident, $features:literal, $per_step:literal, ($($kernel:ident)?),
      $steps_along:ident, $steps_across:ident) => {
         #[target_feature(enable = $features)]
-        fn $left($($kernel: Kernel,)? a: Factor<'_>, depth: usize, height: usize, panel: &mut PanelA) {
+        fn $left($($kernel: Kernel,)? a: Factor<'_>, depth: usize, height: usize, panel: &mut [Row]) {
             let steps = depth.div_ceil($per_step);
             for (square, first) in (0..steps).step_by(16).enumerate() {
                 let left = depth - first * $per_step;
@@ -61,7 +63,7 @@ macro_rules! packers {
         }
 
         #[target_feature(enable = $features)]
-        fn $right($($kernel: Kernel,)? b: Factor<'_>, depth: usize, width: usize, panel: &mut [Step; STEPS]) {
+        fn $right($($kernel: Kernel,)? b: Factor<'_>, depth: usize, width: usize, panel: &mut [Step]) {
             let steps = depth.div_ceil($per_step);
             for half in 0..width.div_ceil(16) {
                 let col = half * 16;
@@ -122,7 +124,8 @@ fn dot_along(factor: Factor<'_>, at: usize, outer: usize, left: usize) -> __m512
         Numbers::Bf16(numbers) => load_bf16(&numbers[from..], left),
         Numbers::F32(numbers) => {
             let low = load_f32(&numbers[from..], left);
-            let high = if left > 16 { load_f32(&numbers[from + 16..], left - 16) } else { _mm512_setzero_ps() };
+            let high =
+                if left > 16 { load_f32(&numbers[from + 16..], left - 16) } else { _mm512_setzero_ps() };
             narrow(low, high)
         }
     }

@@ -27,8 +27,7 @@ fn kernels() -> Vec<Kernel> {
 
 /// Element (outer, inner) of a factor.
 fn element(factor: &Factor<'_>, rounds: bool, outer: usize, inner: usize) -> f64 {
-    let at =
-        if factor.along_inner { outer * factor.stride + inner } else { inner * factor.stride + outer };
+    let at = if factor.along_inner { outer * factor.stride + inner } else { inner * factor.stride + outer };
     match factor.numbers {
         Numbers::F32(numbers) if rounds => bf16::from_f32(numbers[at]).to_f64(),
         Numbers::F32(numbers) => f64::from(numbers[at]),
@@ -65,7 +64,9 @@ fn check(kernel: Kernel, threads: usize, shape: Shape, a: Factor<'_>, b: Factor<
 fn all_kernels_equal_sums_in_f64_over_odd_shapes() {
     let sizes = [(1, 1, 1), (3, 16, 2), (14, 32, 31), (15, 33, 33), (29, 47, 95), (61, 17, 130), (5, 400, 3)];
     for kernel in kernels() {
-        for (index, (rows, cols, inner)) in sizes.into_iter().chain([(16, 40, 900), (43, 390, 70)]).enumerate() {
+        for (index, (rows, cols, inner)) in
+            sizes.into_iter().chain([(16, 40, 900), (43, 390, 70)]).enumerate()
+        {
             let shape = Shape { rows, cols, inner };
             for (a_along, b_along) in [(true, true), (true, false), (false, true), (false, false)] {
                 let stride = |along, outer| if along { inner + 5 } else { outer + 2 };
@@ -92,7 +93,14 @@ fn the_number_of_threads_changes_no_bit() {
     for kernel in kernels() {
         let result = |threads| {
             let mut numbers = vec![0.0; 70 * 50];
-            run(kernel, threads, shape, Out { numbers: &mut numbers, stride: 50, add: false, factor: 1.0 }, a, b);
+            run(
+                kernel,
+                threads,
+                shape,
+                Out { numbers: &mut numbers, stride: 50, add: false, factor: 1.0 },
+                a,
+                b,
+            );
             numbers
         };
         assert_eq!(result(1), result(2));
@@ -122,7 +130,12 @@ fn what_is_not_a_number_stays_in_its_row_and_column() {
 #[test]
 fn rounding_is_to_nearest_with_ties_to_even() {
     // 1 + 2^-8 is a tie between 1 and 1 + 2^-7; 1 + 3 * 2^-8 one between 1 + 2^-7 and 1 + 2^-6.
-    for (x, wanted) in [(1.003_906_25, 1.0), (1.011_718_75, 1.015_625), (-1.004, -1.007_812_5), (3e38, 3.004e38)] {
+    for (x, wanted) in [
+        (1.0 + 1.0 / 256.0, 1.0),
+        (1.0 + 3.0 / 256.0, 1.0 + 1.0 / 64.0),
+        (-1.004, -1.007_812_5),
+        (3e38, 3.004e38),
+    ] {
         let wanted = bf16::from_f32(wanted).to_f32();
         for kernel in kernels().into_iter().filter(|kernel| *kernel != Kernel::Fma) {
             let mut numbers = [0.0];

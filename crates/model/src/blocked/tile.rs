@@ -1,10 +1,11 @@
 //! The innermost loops: a tile of results in registers, one step of the inner dimension at a time.
 
 #![expect(unsafe_code, reason = "vector loads and stores, and calls that need a processor feature")]
+#![allow(clippy::wildcard_imports, reason = "intrinsics carry their prefix")]
 
 use std::arch::x86_64::*;
 
-use super::{HEIGHT, Kernel, Line, PanelA, STEPS, Step};
+use super::{HEIGHT, Kernel, Line, Row, STEPS, Step};
 
 /// Where a tile goes: `numbers` begins at its first result.
 #[derive(Debug)]
@@ -30,17 +31,18 @@ pub(super) fn has_avx512_bf16() -> bool {
 }
 
 /// The tile of `place.rows` packed rows of A and `place.cols` packed columns of B.
-pub(super) fn multiply(kernel: Kernel, a: &PanelA, b: &[Step], place: Place<'_>) {
+pub(super) fn multiply(kernel: Kernel, a: &[Row], b: &[Step], place: Place<'_>) {
     let Place { rows, cols, stride, .. } = place;
     assert!((1..=HEIGHT).contains(&rows) && (1..=super::WIDTH).contains(&cols) && b.len() <= STEPS, "a tile");
+    assert!(rows <= a.len(), "rows of a tile");
     assert!((rows - 1) * stride + cols <= place.numbers.len(), "place of a tile");
     let a: *const u32 = a.as_ptr().cast();
     macro_rules! by_height {
         ($tile:ident, $vectors:literal, $($rows:literal)*) => {
             match rows {
                 // SAFETY: `Kernel` is chosen by what the processor has, see `super::multiply`; `a` holds
-                // HEIGHT rows of STEPS steps, of which `rows` and `b.len()` are read; the results lie
-                // inside `place.numbers` (both asserted above).
+                // at least `rows` rows of STEPS steps, of which `b.len()` are read, and the results lie
+                // inside `place.numbers` (asserted above).
                 $($rows => unsafe { $tile::<$rows, $vectors>(a, b, place) },)*
                 _ => unreachable!("a tile has at most {HEIGHT} rows"),
             }
