@@ -7,6 +7,7 @@ use crate::args::EvaluateArgs;
 use crate::base::{Base, Text};
 use crate::data::{self, Dropped};
 use crate::report::NAMED_ROWS;
+use crate::speed;
 use crate::train;
 
 /// What `--json` prints.
@@ -26,6 +27,10 @@ struct Report {
     base_fingerprint: String,
     /// Tokens read in a second, prompts included.
     tokens_per_s: f64,
+    /// What matrix products reach on this machine, 10⁹ operations a second.
+    peak_gflops: f64,
+    /// The evaluation's matrix products in percent of that.
+    peak_percent: f64,
     /// Wall time of the arithmetic.
     seconds: f64,
     /// Peak resident memory.
@@ -53,6 +58,8 @@ pub(crate) fn run(ctx: &Ctx, args: &EvaluateArgs) -> Result<Outcome, Failure> {
     let loss = train::evaluate(ctx, &base.model, adapter.as_ref(), &examples, threads)?;
     let seconds = (ctx.clock.elapsed() - started).as_secs_f64();
     let read: usize = examples.iter().map(|row| row.example.tokens.len()).sum();
+    let peak_gflops = speed::peak_gflops(&base.model, threads, seconds);
+    let gflop = speed::evaluation_gflop(&base.model, adapter.as_ref(), &examples);
     let report = Report {
         mean_nll: loss.nll_sum / loss.tokens as f64,
         tokens: loss.tokens,
@@ -61,13 +68,18 @@ pub(crate) fn run(ctx: &Ctx, args: &EvaluateArgs) -> Result<Outcome, Failure> {
         dropped_rows: dropped.into_iter().take(NAMED_ROWS).collect(),
         base_fingerprint: base.fingerprint,
         tokens_per_s: read as f64 / seconds.max(1e-9),
+        peak_gflops,
+        peak_percent: speed::percent(gflop, seconds, peak_gflops),
         seconds,
         peak_rss_bytes: nightshift_core::process::peak_rss_bytes(),
     };
     let left_out: usize = report.dropped.values().sum();
     let text = format!(
-        "mean NLL {:.6} over {} answer tokens of {} examples ({left_out} rows left out)",
-        report.mean_nll, report.tokens, report.examples
+        "mean NLL {:.6} over {} answer tokens of {} examples ({left_out} rows left out), {}",
+        report.mean_nll,
+        report.tokens,
+        report.examples,
+        speed::words(report.tokens_per_s, Some(report.peak_percent), Some(report.peak_gflops))
     );
     Ok(Outcome::done(&report, text))
 }

@@ -22,6 +22,7 @@ mod publish;
 mod report;
 mod select;
 mod settings;
+mod speed;
 mod train;
 
 pub use args::Args;
