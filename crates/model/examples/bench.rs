@@ -66,7 +66,7 @@ fn time(budget: f64, mut f: impl FnMut() -> Result<()>) -> Result<f64> {
 struct Case {
     name: &'static str,
     config: ModelConfig,
-    batch: Packed,
+    batch: fn() -> Packed,
 }
 
 fn report(name: &str, seconds: f64, tokens: usize, flops: f64, peak: f64) {
@@ -81,9 +81,15 @@ fn report(name: &str, seconds: f64, tokens: usize, flops: f64, peak: f64) {
 
 fn bench(case: &Case, threads: usize, peak: Peak) -> Result<()> {
     let Case { name, config, batch } = case;
+    let laid_out = time(0.1, || {
+        std::hint::black_box(batch());
+        Ok(())
+    })?;
+    let batch = &batch();
     let tokens = batch.tokens.len();
     let (mut ws, mut model) = (Workspace::new(threads), Model::random(config.clone(), 1));
     println!("{name}: {} parameters, {tokens} tokens, {} scored", model.parameters(), batch.scored());
+    println!("  laying out the batch {:.3} ms", laid_out * 1e3);
 
     let forward = Work::evaluation(&model, None, batch);
     let (mut grads, mut adam) = (Grads::full(&model), AdamW::default());
@@ -202,8 +208,8 @@ fn main() -> Result<()> {
     );
     let (student, medium) = (shape(128, 4, [4, 4], 344, 640), shape(512, 8, [8, 4], 1376, 8192));
     let cases = [
-        Case { name: "student", batch: batch(640, 32, 20, 6), config: student },
-        Case { name: "20M", batch: batch(8192, 8, 128, 64), config: medium },
+        Case { name: "student", batch: || batch(640, 32, 20, 6), config: student },
+        Case { name: "20M", batch: || batch(8192, 8, 128, 64), config: medium },
     ];
     for case in cases.iter().filter(|case| only.as_deref().is_none_or(|only| only == case.name)) {
         bench(case, threads, peak)?;

@@ -5,14 +5,15 @@
 //! the sum of the rounded factors (Higham 2002, section 3.1). Rounding is to nearest, ties to even; NaN
 //! and infinity go through. Machines differ in the order of the additions, so in the last bits of a
 //! result; on one machine the number of threads and of rows changes nothing. Where avx512_bf16 computes,
-//! subnormal numbers (below 1.2e-38) count as zero; elsewhere they do not.
+//! subnormal numbers (below 1.2e-38) count as zero; elsewhere they do not. Four rows of x or fewer are taken
+//! as they are, without rounding, by the module above.
 //!
 //! f64 models, which exist for tests of derivatives, take activations as they are.
 
 use half::bf16;
 
-use super::for_each_panel;
-use crate::matmul::{Mat, MatMut, Side, Store, bf16_product, matmul};
+use super::{panels, panels_transposed};
+use crate::matmul::{Mat, MatMut, Side, Store, bf16_product};
 use crate::real::Real;
 use crate::threads::Threads;
 use crate::weight::Weight;
@@ -35,16 +36,18 @@ pub(super) fn times_transposed<T: Real>(
 pub(super) fn times<T: Real>(
     threads: Threads,
     (dx, store): (&mut [T], Store),
-    dy: Mat<'_, T>,
+    dy: &[T],
     (weight, narrow): (&Weight<T>, &[bf16]),
     panel: &mut Vec<T>,
 ) {
     let into = &mut MatMut::new(&mut *dx, weight.cols());
-    if !bf16_product(threads, into, store, dy, (narrow, weight.cols(), Side::Plain)) {
-        portable(threads, (dx, store), dy, weight, panel);
+    let matrix = Mat::new(dy, dy.len() / weight.rows(), weight.rows());
+    if !bf16_product(threads, into, store, matrix, (narrow, weight.cols(), Side::Plain)) {
+        panels(threads, (dx, store), &matrix.rounded(), weight, panel);
     }
 }
 
+/// The way without kernels of ours: x rounded here, W made dense.
 fn portable_transposed<T: Real>(
     threads: Threads,
     (y, store): (&mut [T], Store),
@@ -52,30 +55,9 @@ fn portable_transposed<T: Real>(
     weight: &Weight<T>,
     panel: &mut Vec<T>,
 ) {
-    let (out, input) = (weight.rows(), weight.cols());
     let rounded = x.rounded();
-    let x = Mat::new(&rounded, rounded.len() / input, input);
-    for_each_panel(threads, weight, panel, |first, rows, panel| {
-        let into = MatMut::columns(&mut y[first..], out);
-        matmul(threads, into, store, T::ONE, x, Mat::new(panel, rows, input).t());
-    });
-}
-
-fn portable<T: Real>(
-    threads: Threads,
-    (dx, store): (&mut [T], Store),
-    dy: Mat<'_, T>,
-    weight: &Weight<T>,
-    panel: &mut Vec<T>,
-) {
-    let (out, input) = (weight.rows(), weight.cols());
-    let rounded = dy.rounded();
-    let count = rounded.len() / out;
-    for_each_panel(threads, weight, panel, |first, rows, panel| {
-        let dy = Mat::columns(&rounded[first..], count, rows, out);
-        let store = if first == 0 { store } else { Store::Add };
-        matmul(threads, MatMut::new(dx, input), store, T::ONE, dy, Mat::new(panel, rows, input));
-    });
+    let x = Mat::new(&rounded, x.rows(), weight.cols());
+    panels_transposed(threads, (y, store), x, weight, panel);
 }
 
 #[cfg(test)]
@@ -104,14 +86,15 @@ mod tests {
             let weight = Weight::<f32>::from_bf16(narrow.clone(), out, input);
             let (x, dy, mut panel) = (wave(rows * input, 0.7), wave(rows * out, 0.9), Vec::new());
             let both = (&weight, narrow.as_slice());
-            let (x_matrix, dy_matrix) = (Mat::new(&x, rows, input), Mat::new(&dy, rows, out));
+            let x_matrix = Mat::new(&x, rows, input);
             let one = Threads::ONE;
             let mut y = [vec![f32::NAN; rows * out], vec![0.5; rows * out]];
             times_transposed(one, (&mut y[0], Store::Replace), x_matrix, both, &mut panel);
             portable_transposed(one, (&mut y[1], Store::Add), x_matrix, &weight, &mut panel);
             let mut dx = [vec![f32::NAN; rows * input], vec![0.5; rows * input]];
-            times(one, (&mut dx[0], Store::Replace), dy_matrix, both, &mut panel);
-            portable(one, (&mut dx[1], Store::Add), dy_matrix, &weight, &mut panel);
+            times(one, (&mut dx[0], Store::Replace), &dy, both, &mut panel);
+            let rounded = Mat::new(&dy, rows, out).rounded();
+            panels(one, (&mut dx[1], Store::Add), &rounded, &weight, &mut panel);
             let forward = sums(&x, input, out, |k, col| narrow[col * input + k].to_f64());
             let backward = sums(&dy, out, input, |k, col| narrow[k * input + col].to_f64());
             for (results, wanted, inner) in [(y, forward, input), (dx, backward, out)] {

@@ -7,6 +7,7 @@ mod config;
 mod fixture;
 mod golden;
 mod narrow;
+mod packed;
 mod peft;
 mod tokenizer;
 mod weights;
