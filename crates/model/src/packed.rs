@@ -4,7 +4,7 @@
 //! ours runs, are made dense a panel of rows at a time, in memory that is used again and stays in the
 //! cache, and each panel is multiplied at once: the whole matrix never exists. For a few rows of x
 //! (decoding) each thread widens one row of W at a time and takes its dot products while the row is warm;
-//! the reading of W takes the time there, so x is not rounded, whatever W is held as.
+//! x is not rounded then, whatever W is held as.
 
 mod narrow;
 
