@@ -14,6 +14,7 @@ use crate::real::Real;
 use crate::rope::Turn;
 use crate::swiglu;
 use crate::threads::Threads;
+use crate::timing::{self, Part};
 use crate::workspace::{LayerActs, Scratch, Workspace, fit};
 
 /// Adds to `grads` what follows from the gradient of the final norm's output, `[rows, hidden]` in
@@ -133,7 +134,9 @@ impl<'a, T: Real> LayerBack<'a, '_, T> {
         let LayerActs { x, rstd_input, q, k, v, o, lse, u, .. } = &*acts;
         let out = [fit(dq, q.len()), fit(dk, k.len()), fit(dv, v.len())];
         let heads = self.stack.heads(self.index);
+        let watch = timing::watch(Part::Attention);
         attention::backward(threads, heads, blocks, [q, k, v, o, lse, d_o], out, attention);
+        drop(watch);
         let rope = ws.rope.as_ref().expect("rope is laid out before a pass");
         rope.rotate(threads, Turn::Back, &ws.positions, config.num_heads, dq);
         rope.rotate(threads, Turn::Back, &ws.positions, config.num_kv_heads, dk);

@@ -17,6 +17,7 @@ use crate::rope::Turn;
 use crate::simd::all_finite;
 use crate::swiglu;
 use crate::threads::Threads;
+use crate::timing::{self, Part};
 use crate::workspace::{LayerActs, Workspace, fit};
 
 /// What a forward pass is for.
@@ -154,7 +155,9 @@ impl<T: Real> LayerPass<'_, T> {
         };
         let heads = self.stack.heads(self.index);
         let (o, lse) = (&mut acts.o, &mut acts.lse);
+        let watch = timing::watch(Part::Attention);
         attention::forward(threads, heads, blocks, [&acts.q, k, v], o, lse, &mut scratch.attention);
+        drop(watch);
     }
 
     /// RMSNorm of each head of q and k, where the model has it.

@@ -13,6 +13,8 @@ mod attention;
 mod backward;
 mod base_norms;
 pub mod batch;
+#[cfg(target_arch = "x86_64")]
+mod blocked;
 pub mod cache;
 pub mod chat;
 mod compiled;
@@ -44,11 +46,13 @@ mod rope;
 mod shards;
 mod share;
 mod simd;
+pub mod speed;
 pub mod storage;
 mod swiglu;
 mod tensor_file;
 mod tensor_write;
 pub mod threads;
+pub mod timing;
 #[cfg(test)]
 mod tiny;
 pub mod tokenizer;
@@ -71,13 +75,13 @@ pub use gguf::{AdapterExport, BaseExport, GgufFile, GgufType, GgufValue, export_
 pub use grads::{Grads, LoraGrad};
 pub use lora::{Adapter, LoraConfig, LoraModule, ModuleKey, Target, peft_name};
 pub use loss::Loss;
-pub use matmul::calibrate;
 pub use merge::{Merged, WeightType, merge};
 pub use nf4::Nf4;
 pub use optim::{AdamW, Schedule, ScheduleKind};
 pub use params::{Held, LayerWeights, Linear, Model, Named, Weights};
 pub use peft::{AdapterFacts, adapter_bytes, validate_adapter_dir};
 pub use real::Real;
+pub use speed::{Peak, Work, calibrate};
 pub use storage::{Dtype, Quantise, Storage};
 pub use threads::Threads;
 pub use tokenizer::{TextStream, Tokenizer};

@@ -14,6 +14,7 @@ use crate::params::Linear;
 use crate::real::Real;
 use crate::simd::{Kernel, vectorised};
 use crate::threads::Threads;
+use crate::timing::{self, Part};
 
 /// Dropout of one module in one pass.
 #[derive(Debug, Clone, Copy)]
@@ -44,7 +45,9 @@ pub(crate) fn forward<T: Real>(
     let (out, input) = (linear.out_features(), linear.in_features());
     let rows = x.len() / input;
     let x_matrix = Mat::new(x, rows, input);
+    let watch = timing::watch(Part::Linear);
     packed::times_transposed(threads, (&mut *y, store), x_matrix, &linear.weight, &mut scratch.panel);
+    drop(watch);
     if let Some(bias) = &linear.bias {
         threads.rows(rows, [(y, out)], &|_, [y]| {
             for y in y.chunks_exact_mut(out) {
@@ -53,6 +56,7 @@ pub(crate) fn forward<T: Real>(
         });
     }
     let Some(LoraUse { module, dropout }) = lora else { return };
+    let _watch = timing::watch(Part::Lora);
     let x_matrix = match dropout {
         None => x_matrix,
         Some(dropout) => {
@@ -90,6 +94,7 @@ pub(crate) struct LinearScratch<T> {
 pub(crate) fn start<T: Real>(threads: Threads, seen: Seen<'_, T>, scratch: &mut LinearScratch<T>) {
     let Seen { linear, lora, dy } = seen;
     let Some(LoraUse { module, .. }) = lora else { return };
+    let _watch = timing::watch(Part::Lora);
     let (out, rank) = (linear.out_features(), module.rank);
     let rows = dy.len() / out;
     scratch.du.resize(rows * rank, T::ZERO);
@@ -108,8 +113,11 @@ pub(crate) fn input_gradient<T: Real>(
     let Seen { linear, lora, dy } = seen;
     let (out, input) = (linear.out_features(), linear.in_features());
     let rows = dy.len() / out;
+    let watch = timing::watch(Part::Linear);
     packed::times(threads, (&mut *dx, store), dy, &linear.weight, &mut scratch.panel);
+    drop(watch);
     let Some(LoraUse { module, dropout }) = lora else { return };
+    let _watch = timing::watch(Part::Lora);
     let (du, a) = (Mat::new(&scratch.du, rows, module.rank), Mat::new(&module.a, module.rank, input));
     let Some(dropout) = dropout else {
         return matmul(threads, MatMut::new(dx, input), Store::Add, T::ONE, du, a);
@@ -142,6 +150,7 @@ pub(crate) fn parameter_gradients<T: Real>(
         }
     }
     let (Some(LoraUse { module, dropout }), Some(grad)) = (lora, lora_grad) else { return };
+    let _watch = timing::watch(Part::Lora);
     let rank = module.rank;
     let x = match dropout {
         None => x,

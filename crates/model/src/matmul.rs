@@ -1,13 +1,15 @@
 //! Matrix products on borrowed, strided memory, through the `gemm` crate.
 //!
-//! Owns the only `unsafe` of the computation: pointers are handed to gemm after their bounds have
-//! been checked here. Transposes are strides, so x Wᵀ costs no copy.
-
-use std::time::Instant;
+//! Where they are faster, our own kernels (`blocked`) do it instead. Pointers are handed to gemm after
+//! their bounds have been checked here. Transposes are strides, so x Wᵀ costs no copy.
 
 use crate::real::Real;
 use crate::simd::{Kernel, LANES, vectorised};
 use crate::threads::Threads;
+
+mod native;
+
+pub(crate) use native::{Side, bf16_product};
 
 /// A matrix somewhere in a slice. Element (i, j) is at `i * row_stride + j * col_stride`.
 #[derive(Debug, Clone, Copy)]
@@ -48,6 +50,31 @@ impl<'a, T> Mat<'a, T> {
     }
 }
 
+impl<T: Real> Mat<'_, T> {
+    /// A dense copy, every number rounded as [`Real::rounded_to_bf16`] has it.
+    pub(crate) fn rounded(self) -> Vec<T> {
+        assert_eq!(self.col_stride, 1, "activations are row-major");
+        let mut out = vec![T::ZERO; self.rows * self.cols];
+        for (row, out) in out.chunks_exact_mut(self.cols).enumerate() {
+            vectorised(Round, (&self.data[row * self.row_stride..][..self.cols], out));
+        }
+        out
+    }
+}
+
+struct Round;
+
+impl<T: Real> Kernel<(&[T], &mut [T])> for Round {
+    type Output = ();
+
+    #[inline(always)]
+    fn run((x, out): (&[T], &mut [T])) {
+        for (out, &x) in out.iter_mut().zip(x) {
+            *out = x.rounded_to_bf16();
+        }
+    }
+}
+
 /// The place of a result: a row-major matrix, rows `row_stride` apart.
 #[derive(Debug)]
 pub(crate) struct MatMut<'a, T> {
@@ -83,7 +110,7 @@ pub(crate) enum Store {
 #[expect(unsafe_code, reason = "gemm takes raw pointers; every index it can form is checked here first")]
 pub(crate) fn matmul<T: Real>(
     threads: Threads,
-    out: MatMut<'_, T>,
+    mut out: MatMut<'_, T>,
     store: Store,
     factor: T,
     a: Mat<'_, T>,
@@ -104,6 +131,9 @@ pub(crate) fn matmul<T: Real>(
     let alone = matches!(threads.gemm(rows * cols * inner), gemm::Parallelism::None);
     if rows <= FEW_ROWS && inner >= SHORT && a.col_stride == 1 && b.row_stride == 1 && alone {
         vectorised(FewRows, (out, store, factor, a, b));
+        return;
+    }
+    if native::f32_product(threads, &mut out, store, factor, a, b) {
         return;
     }
     // SAFETY: all three matrices lie inside their slices (asserted above), `out` is borrowed mutably
@@ -205,23 +235,6 @@ fn dot<T: Real>(x: &[T], y: &[T]) -> T {
         half /= 2;
     }
     lanes[0]
-}
-
-/// GFLOP/s of this machine on f32 matrix products of 512 x 512 x 512, the best seen within about
-/// `seconds`: what speeds of training are compared with.
-pub fn calibrate(threads: Threads, seconds: f64) -> f64 {
-    const N: usize = 512;
-    let (a, b) = (vec![0.5_f32; N * N], vec![0.25_f32; N * N]);
-    let mut out = vec![0.0_f32; N * N];
-    let begun = Instant::now();
-    let mut best = f64::MAX;
-    while best == f64::MAX || begun.elapsed().as_secs_f64() < seconds {
-        let start = Instant::now();
-        let into = MatMut::new(&mut out, N);
-        matmul(threads, into, Store::Replace, 1.0, Mat::new(&a, N, N), Mat::new(&b, N, N).t());
-        best = best.min(start.elapsed().as_secs_f64());
-    }
-    2.0 * (N * N * N) as f64 / best / 1e9
 }
 
 #[cfg(test)]

@@ -1,9 +1,12 @@
 //! Products with a [`Weight`], dense or packed: y = x Wᵀ and dx = dy W.
 //!
-//! Dense weights go straight to [`matmul`]. Packed ones are made dense a panel of rows at a time, in
-//! memory that is used again and stays in the cache, and each panel is multiplied at once: the whole
-//! matrix never exists. For a few rows of x (decoding) each thread widens one row of W at a time and
-//! takes its dot products while the row is warm.
+//! Dense weights go straight to [`matmul`], bf16 ones to [`narrow`]. NF4, and bf16 where no kernel of
+//! ours runs, are made dense a panel of rows at a time, in memory that is used again and stays in the
+//! cache, and each panel is multiplied at once: the whole matrix never exists. For a few rows of x
+//! (decoding) each thread widens one row of W at a time and takes its dot products while the row is warm;
+//! x is not rounded then, whatever W is held as.
+
+mod narrow;
 
 use crate::matmul::{FEW_ROWS, Mat, MatMut, Store, dots, matmul};
 use crate::real::Real;
@@ -30,10 +33,8 @@ pub(crate) fn times_transposed<T: Real>(
         Numbers::Bf16(_) | Numbers::Nf4(_) if x.rows() <= FEW_ROWS => {
             few_rows(threads, (y, store), x, weight, panel);
         }
-        Numbers::Bf16(_) | Numbers::Nf4(_) => for_each_panel(threads, weight, panel, |first, rows, panel| {
-            let into = MatMut::columns(&mut y[first..], out);
-            matmul(threads, into, store, T::ONE, x, Mat::new(panel, rows, input).t());
-        }),
+        Numbers::Bf16(narrow) => narrow::times_transposed(threads, (y, store), x, (weight, narrow), panel),
+        Numbers::Nf4(_) => panels_transposed(threads, (y, store), x, weight, panel),
     }
 }
 
@@ -52,12 +53,41 @@ pub(crate) fn times<T: Real>(
             let (dy, weight) = (Mat::new(dy, count, out), Mat::new(values, out, input));
             matmul(threads, MatMut::new(dx, input), store, T::ONE, dy, weight);
         }
-        Numbers::Bf16(_) | Numbers::Nf4(_) => for_each_panel(threads, weight, panel, |first, rows, panel| {
-            let dy = Mat::columns(&dy[first..], count, rows, out);
-            let store = if first == 0 { store } else { Store::Add };
-            matmul(threads, MatMut::new(dx, input), store, T::ONE, dy, Mat::new(panel, rows, input));
-        }),
+        Numbers::Bf16(narrow) => narrow::times(threads, (dx, store), dy, (weight, narrow), panel),
+        Numbers::Nf4(_) => panels(threads, (dx, store), dy, weight, panel),
     }
+}
+
+/// [`times_transposed`] with a dense panel of W at a time.
+fn panels_transposed<T: Real>(
+    threads: Threads,
+    (y, store): (&mut [T], Store),
+    x: Mat<'_, T>,
+    weight: &Weight<T>,
+    panel: &mut Vec<T>,
+) {
+    let (out, input) = (weight.rows(), weight.cols());
+    for_each_panel(threads, weight, panel, |first, rows, panel| {
+        let into = MatMut::columns(&mut y[first..], out);
+        matmul(threads, into, store, T::ONE, x, Mat::new(panel, rows, input).t());
+    });
+}
+
+/// [`times`] with a dense panel of W at a time.
+fn panels<T: Real>(
+    threads: Threads,
+    (dx, store): (&mut [T], Store),
+    dy: &[T],
+    weight: &Weight<T>,
+    panel: &mut Vec<T>,
+) {
+    let (out, input) = (weight.rows(), weight.cols());
+    let count = dy.len() / out;
+    for_each_panel(threads, weight, panel, |first, rows, panel| {
+        let dy = Mat::columns(&dy[first..], count, rows, out);
+        let store = if first == 0 { store } else { Store::Add };
+        matmul(threads, MatMut::new(dx, input), store, T::ONE, dy, Mat::new(panel, rows, input));
+    });
 }
 
 /// Calls `product` with the first row, the number of rows and the numbers of each panel, in order.

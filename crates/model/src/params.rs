@@ -320,6 +320,21 @@ impl<T: Real> Model<T> {
         self.weights.tensors().iter().map(|named| named.shape.iter().product::<usize>()).sum()
     }
 
+    /// The same model with every matrix held as bf16, and so computed in bf16 arithmetic.
+    pub fn to_bf16(&self) -> Self {
+        let mut model = self.clone();
+        let Weights { embed, layers, head, .. } = &mut model.weights;
+        for layer in layers {
+            for target in Target::ALL {
+                let linear = layer.linear_mut(target);
+                linear.weight = linear.weight.to_bf16();
+            }
+        }
+        *embed = embed.to_bf16();
+        *head = head.as_ref().map(Weight::to_bf16);
+        model
+    }
+
     /// The same model in another precision.
     pub fn cast<U: Real>(&self) -> Model<U> {
         Model { config: self.config.clone(), weights: self.weights.cast() }

@@ -55,6 +55,13 @@ pub trait Real:
     fn sqrt(self) -> Self;
     /// Neither NaN nor infinite.
     fn is_finite(self) -> bool;
+    /// For f32 the nearest bf16, ties to even; NaN stays NaN. f64 stays as it is: there bf16 weights
+    /// are multiplied without rounding anything, so that derivatives can be checked.
+    fn rounded_to_bf16(self) -> Self;
+    /// The same slice where this is f32, for which there are kernels of our own.
+    fn as_f32(numbers: &[Self]) -> Option<&[f32]>;
+    /// As [`Real::as_f32`].
+    fn as_f32_mut(numbers: &mut [Self]) -> Option<&mut [f32]>;
 }
 
 impl Real for f32 {
@@ -99,6 +106,24 @@ impl Real for f32 {
     #[inline(always)]
     fn is_finite(self) -> bool {
         self.is_finite()
+    }
+
+    #[inline(always)]
+    fn rounded_to_bf16(self) -> Self {
+        let bits = self.to_bits();
+        let near = bits.wrapping_add(0x7fff + (bits >> 16 & 1)) & 0xffff_0000;
+        // Rounding would carry some NaN into infinity.
+        Self::from_bits(if self.is_nan() { bits } else { near })
+    }
+
+    #[inline(always)]
+    fn as_f32(numbers: &[Self]) -> Option<&[f32]> {
+        Some(numbers)
+    }
+
+    #[inline(always)]
+    fn as_f32_mut(numbers: &mut [Self]) -> Option<&mut [f32]> {
+        Some(numbers)
     }
 }
 
@@ -146,6 +171,21 @@ impl Real for f64 {
     #[inline(always)]
     fn is_finite(self) -> bool {
         self.is_finite()
+    }
+
+    #[inline(always)]
+    fn rounded_to_bf16(self) -> Self {
+        self
+    }
+
+    #[inline(always)]
+    fn as_f32(_: &[Self]) -> Option<&[f32]> {
+        None
+    }
+
+    #[inline(always)]
+    fn as_f32_mut(_: &mut [Self]) -> Option<&mut [f32]> {
+        None
     }
 }
 

@@ -1,7 +1,8 @@
 //! `Storage`: how the matrices of a base model are held in memory once they are read.
 //!
-//! Arithmetic is f32 whatever is chosen; norms and biases are f32 always. What is chosen changes the
-//! numbers: bf16 rounds them (exactly nothing when the files are bf16), NF4 quantises them.
+//! Norms and biases are f32 always. What is chosen changes the numbers: bf16 rounds them (exactly nothing
+//! when the files are bf16), NF4 quantises them. Products with bf16 matrices are computed in bf16
+//! arithmetic (`packed`), all others in f32.
 
 use std::path::Path;
 
@@ -16,7 +17,7 @@ pub enum Dtype {
     /// Four bytes a number; can be trained.
     #[default]
     F32,
-    /// Two bytes a number, rounded to nearest; frozen.
+    /// Two bytes a number, rounded to nearest; frozen. Activations are rounded too, sums are f32.
     Bf16,
 }
 

@@ -12,6 +12,7 @@ use crate::packed;
 use crate::params::{Model, Named, Weights};
 use crate::real::Real;
 use crate::share::{self, shares};
+use crate::timing::{self, Part};
 use crate::workspace::{Scratch, Workspace, fit};
 
 /// Negative log-likelihood of the labels of `batch`, and d(scale * nll_sum) added to `grads`.
@@ -85,7 +86,9 @@ fn one_share<T: Real>(
     });
     let loss_grads = LossGrads { scale, hidden: fit(dh, hidden.len()), head: head_grad };
     let (head, scratch) = (model.weights.head(), [logits, &mut linear.panel]);
+    let watch = timing::watch(Part::Head);
     loss::cross_entropy(*threads, hidden, head, &labels, Some(loss_grads), scratch, |_, nll| nll_sum += nll);
+    drop(watch);
     let nll_sum = checked(nll_sum, ws, Purpose::Train)?;
     backward(stack, &batch.tokens, grads, ws);
     Ok(Loss { nll_sum, tokens: labels.len() })

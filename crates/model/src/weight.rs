@@ -148,6 +148,14 @@ impl<T: Real> Weight<T> {
         Self::new(values, self.rows, self.cols)
     }
 
+    /// The same matrix held as bf16, every number rounded to nearest, ties to even.
+    pub fn to_bf16(&self) -> Self {
+        let mut values = vec![T::ZERO; self.rows * self.cols];
+        self.dequantise_rows(0..self.rows, &mut values);
+        let narrow = values.into_iter().map(|value| bf16::from_f64(value.to_f64())).collect();
+        Self::from_bf16(narrow, self.rows, self.cols)
+    }
+
     /// The same numbers for arithmetic in another precision; packed ones stay as they are.
     pub fn cast<U: Real>(&self) -> Weight<U> {
         let numbers = match &self.numbers {

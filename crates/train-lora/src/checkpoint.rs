@@ -177,6 +177,8 @@ mod tests {
             tokens: 3,
             answer_tokens: 1,
             seconds: 0.5,
+            gflop: 7.5,
+            peak_gflops: None,
         };
         State::new(step, 1, 2, 3, vec![metric])
     }

@@ -8,6 +8,7 @@ use crate::base::{self, Base, HeldBase, TextSource};
 use crate::data::{self, DataSet, Dropped, Encoded, Lesson, Taught};
 use crate::report::NAMED_ROWS;
 use crate::seals::Seals;
+use crate::speed;
 use crate::train;
 
 /// What `--json` prints.
@@ -33,6 +34,10 @@ struct Report {
     base_held: HeldBase,
     /// Tokens read in a second, prompts included.
     tokens_per_s: f64,
+    /// What matrix products reach on this machine, 10⁹ operations a second.
+    peak_gflops: f64,
+    /// The evaluation's matrix products in percent of that.
+    peak_percent: f64,
     /// Wall time of the arithmetic.
     seconds: f64,
     /// Peak resident memory.
@@ -72,6 +77,9 @@ pub(crate) fn run(ctx: &Ctx, args: &EvaluateArgs) -> Result<Outcome, Failure> {
     let read: usize = examples.iter().chain(&unwanted).map(|row| row.example.tokens.len()).sum();
     let rejected =
         other.mean().map(|mean_nll| Rejected { mean_nll, tokens: other.tokens, examples: unwanted.len() });
+    let peak_gflops = speed::peak_gflops(&base.model, threads, seconds);
+    let gflop_of = |examples: &[Encoded]| speed::evaluation_gflop(&base.model, adapter.as_ref(), examples);
+    let gflop = gflop_of(&examples) + gflop_of(&unwanted);
     let report = Report {
         mean_nll: loss.mean().unwrap_or(f64::NAN),
         tokens: loss.tokens,
@@ -82,6 +90,8 @@ pub(crate) fn run(ctx: &Ctx, args: &EvaluateArgs) -> Result<Outcome, Failure> {
         base_held: base.held(),
         base_fingerprint: base.fingerprint,
         tokens_per_s: read as f64 / seconds.max(1e-9),
+        peak_gflops,
+        peak_percent: speed::percent(gflop, seconds, peak_gflops),
         seconds,
         peak_rss_bytes: nightshift_core::process::peak_rss_bytes(),
     };
@@ -91,8 +101,11 @@ pub(crate) fn run(ctx: &Ctx, args: &EvaluateArgs) -> Result<Outcome, Failure> {
         .as_ref()
         .map_or(String::new(), |other| format!(", {:.6} over those that are not wanted", other.mean_nll));
     let text = format!(
-        "mean NLL {:.6} over {} answer tokens of {} examples{unwanted} ({left_out} rows left out)",
-        report.mean_nll, report.tokens, report.examples
+        "mean NLL {:.6} over {} answer tokens of {} examples{unwanted} ({left_out} rows left out), {}",
+        report.mean_nll,
+        report.tokens,
+        report.examples,
+        speed::words(report.tokens_per_s, Some(report.peak_percent), Some(report.peak_gflops))
     );
     Ok(Outcome::done(&report, text))
 }

@@ -29,6 +29,7 @@ mod seals;
 mod select;
 mod servers;
 mod settings;
+mod speed;
 mod train;
 mod view;
 

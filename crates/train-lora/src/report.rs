@@ -13,6 +13,7 @@ use crate::data::{DataSet, Dropped};
 use crate::engine::EngineReport;
 use crate::servers::{self, Form};
 use crate::settings::Settings;
+use crate::speed;
 
 /// A mean loss per answer token above this is said to be too high: the adapter learned little.
 pub(crate) const HIGH_LOSS: f64 = 2.0;
@@ -38,6 +39,13 @@ pub(crate) struct StepMetric {
     pub(crate) answer_tokens: usize,
     /// Wall time.
     pub(crate) seconds: f64,
+    /// 10⁹ floating-point operations of its matrix products.
+    #[serde(default)]
+    pub(crate) gflop: f64,
+    /// What matrix products reach on this machine, 10⁹ operations a second; unknown in the first step of a
+    /// process.
+    #[serde(default)]
+    pub(crate) peak_gflops: Option<f64>,
 }
 
 impl StepMetric {
@@ -46,13 +54,19 @@ impl StepMetric {
         self.tokens as f64 / self.seconds.max(1e-9)
     }
 
+    /// Its speed for a person.
+    pub(crate) fn speed(&self) -> String {
+        let percent = self.peak_gflops.map(|peak| speed::percent(self.gflop, self.seconds, peak));
+        speed::words(self.tokens_per_s(), percent, self.peak_gflops)
+    }
+
     /// One line for the log.
     pub(crate) fn sentence(&self) -> String {
         let Self { step, epoch, loss, lr, grad_norm, tokens, .. } = self;
-        let speed = self.tokens_per_s();
+        let speed = self.speed();
         format!(
             "step {step} epoch {epoch}: loss {loss:.4}, lr {lr:.3e}, gradient {grad_norm:.3}, {tokens} tokens, \
-             {speed:.0} tokens/s"
+             {speed}"
         )
     }
 }
@@ -104,6 +118,11 @@ pub(crate) struct TrainReport {
     pub(crate) seconds: f64,
     /// Tokens per second, the first step excluded.
     pub(crate) tokens_per_s: Option<f64>,
+    /// What matrix products reach on this machine in the arithmetic of the base, 10⁹ operations a second.
+    pub(crate) peak_gflops: Option<f64>,
+    /// The matrix products of the counted steps in percent of that; nothing that is computed twice to save
+    /// memory counts.
+    pub(crate) peak_percent: Option<f64>,
     /// Estimated seconds, under `--dry-run` and when older rows had to fit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) estimated_s: Option<f64>,
@@ -151,6 +170,12 @@ impl TrainReport {
         self.loss_last = steps.last().map(|step| step.loss);
         self.seconds = steps.iter().map(|step| step.seconds).sum();
         self.tokens_per_s = tokens_per_s(steps);
+        self.peak_gflops = steps.iter().rev().find_map(|step| step.peak_gflops);
+        let counted = counted(steps);
+        let total = |of: fn(&StepMetric) -> f64| -> f64 { counted.iter().map(of).sum() };
+        self.peak_percent = self
+            .peak_gflops
+            .map(|peak| speed::percent(total(|step| step.gflop), total(|step| step.seconds), peak));
         if let Some(loss) = self.loss_last.filter(|loss| *loss > HIGH_LOSS) {
             self.warnings.push(format!(
                 "the last loss is {loss:.2}, above {HIGH_LOSS}: the adapter learned little; look at the rows, \
@@ -186,21 +211,28 @@ impl TrainReport {
         let dropped: usize = self.examples.dropped.values().sum();
         format!(
             "{} rows ({new} new, {older} older) and {replay} replayed per epoch, {dropped} left out; \
-             {} steps, {} tokens, loss {} -> {}, {:.1} s, {} tokens/s",
+             {} steps, {} tokens, loss {} -> {}, {:.1} s, {}",
             new + older,
             self.steps,
             self.tokens,
             number(self.loss_first),
             number(self.loss_last),
             self.seconds,
-            self.tokens_per_s.map_or("?".into(), |speed| format!("{speed:.0}")),
+            self.tokens_per_s.map_or("? tokens/s".into(), |tokens_per_s| {
+                speed::words(tokens_per_s, self.peak_percent, self.peak_gflops)
+            }),
         )
     }
 }
 
-/// Tokens per second over all steps but the first, which warms caches; over that one if it is alone.
+/// The steps that speeds are taken over: all but the first, which warms caches, unless it is alone.
+fn counted(steps: &[StepMetric]) -> &[StepMetric] {
+    if steps.len() > 1 { &steps[1..] } else { steps }
+}
+
+/// Tokens per second over the counted steps.
 pub(crate) fn tokens_per_s(steps: &[StepMetric]) -> Option<f64> {
-    let counted = if steps.len() > 1 { &steps[1..] } else { steps };
+    let counted = counted(steps);
     let seconds: f64 = counted.iter().map(|step| step.seconds).sum();
     let tokens: usize = counted.iter().map(|step| step.tokens).sum();
     (seconds > 0.0).then(|| tokens as f64 / seconds)
@@ -218,6 +250,8 @@ pub(crate) fn metrics_json(report: &TrainReport, steps: &[StepMetric]) -> Value 
         "tokens": report.tokens,
         "seconds": report.seconds,
         "tokens_per_s": report.tokens_per_s,
+        "peak_gflops": report.peak_gflops,
+        "peak_percent": report.peak_percent,
         "peak_rss_bytes": report.peak_rss_bytes,
         "resumed_from_step": report.resumed_from_step,
         "dataset_sha256": report.dataset_sha256,
@@ -277,7 +311,20 @@ mod tests {
     use super::*;
 
     fn step(step: usize, loss: f64, tokens: usize, seconds: f64) -> StepMetric {
-        StepMetric { step, epoch: 0, loss, lr: 1e-3, grad_norm: 1.0, tokens, answer_tokens: 1, seconds }
+        let peak_gflops = (step > 1).then_some(20.0);
+        let [lr, grad_norm, gflop] = [1e-3, 1.0, 10.0];
+        StepMetric {
+            step,
+            epoch: 0,
+            loss,
+            lr,
+            grad_norm,
+            tokens,
+            answer_tokens: 1,
+            seconds,
+            gflop,
+            peak_gflops,
+        }
     }
 
     #[test]
@@ -299,5 +346,7 @@ mod tests {
         report.add_steps(&[step(1, 5.0, 10, 1.0), step(2, 1.5, 10, 1.0)]);
         assert!(report.warnings.is_empty());
         assert_eq!((report.loss_first, report.loss_last, report.tokens), (Some(5.0), Some(1.5), 20));
+        assert_eq!((report.peak_gflops, report.peak_percent), (Some(20.0), Some(50.0)));
+        assert!(report.sentence().ends_with("10 tokens/s, 50 % of 20 GFLOP/s"), "{}", report.sentence());
     }
 }

@@ -16,6 +16,7 @@ use crate::data::Encoded;
 use crate::order::Order;
 use crate::report::StepMetric;
 use crate::settings::Settings;
+use crate::speed;
 
 /// Tokens of one forward pass in an evaluation.
 const EVALUATE_TOKENS: usize = 1024;
@@ -100,9 +101,14 @@ pub(crate) fn train(job: &Job<'_>, adapter: Adapter, say: &dyn Fn(News<'_>)) -> 
                 step => step?,
             };
             bar.inc(1);
-            bar.set_message(format!("loss {:.3} {:.0} tokens/s", step.loss, step.tokens_per_s()));
+            bar.set_message(format!("loss {:.3} {}", step.loss, step.speed()));
             tracing::info!(step = step.step, loss = step.loss, lr = step.lr, "trained");
             say(News::Step(&step));
+            if run.peak_gflops.is_none() {
+                let expected_s = step.seconds * (last - run.steps.len()) as f64;
+                let threads = threads(job.settings.train.threads);
+                run.peak_gflops = Some(speed::peak_gflops(job.model, threads, expected_s));
+            }
             run.steps.push(step);
             let done = run.steps.len();
             let every = job.settings.train.checkpoint_steps;
@@ -127,6 +133,8 @@ struct Run<'a> {
     steps: Vec<StepMetric>,
     /// Steps in the newest checkpoint.
     saved: Option<usize>,
+    /// What matrix products reach here, once it is measured.
+    peak_gflops: Option<f64>,
 }
 
 impl<'a> Run<'a> {
@@ -145,6 +153,7 @@ impl<'a> Run<'a> {
             lengths: job.examples.iter().map(|row| row.example.tokens.len()).collect(),
             steps: Vec::new(),
             saved: None,
+            peak_gflops: None,
             job,
             adapter,
         }
@@ -156,11 +165,12 @@ impl<'a> Run<'a> {
         let started = clock.elapsed();
         let answer_tokens: usize = window.iter().map(|&row| job.examples[row].answer_tokens()).sum();
         self.grads.zero();
-        let mut loss = Loss::default();
+        let (mut loss, mut gflop) = (Loss::default(), 0.0);
         for pass in job.order.passes(window, &self.lengths) {
             job.ctx.stop.check()?;
             let batch = pack(pass.iter().map(|&row| &job.examples[row]));
             let scale = 1.0 / answer_tokens as f32;
+            gflop += speed::training_gflop(job.model, &self.adapter, &batch);
             loss += loss_and_grads(
                 job.model,
                 Some(&self.adapter),
@@ -189,6 +199,8 @@ impl<'a> Run<'a> {
             tokens: window.iter().map(|&row| self.lengths[row]).sum(),
             answer_tokens,
             seconds: (clock.elapsed() - started).as_secs_f64(),
+            gflop,
+            peak_gflops: self.peak_gflops,
         })
     }
 
@@ -252,7 +264,7 @@ fn names(adapter: &Adapter) -> Vec<String> {
 }
 
 /// Rows laid end to end.
-fn pack<'a>(rows: impl Iterator<Item = &'a Encoded>) -> Packed {
+pub(crate) fn pack<'a>(rows: impl Iterator<Item = &'a Encoded>) -> Packed {
     let mut batch = Packed::new();
     rows.for_each(|row| batch.push(&row.example.tokens, &row.example.scored));
     batch

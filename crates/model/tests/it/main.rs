@@ -9,6 +9,7 @@ mod gguf;
 mod golden;
 mod masks;
 mod merge;
+mod narrow;
 mod packed;
 mod peft;
 mod tokenizer;

@@ -130,7 +130,9 @@ fn a_quantised_model_is_written_as_bitsandbytes_writes_it_and_read_again() {
 
 #[test]
 fn gradients_through_packed_weights_are_those_of_the_dequantised_model() {
-    for storage in [NF4, BF16, Storage { dtype: Dtype::Bf16, quantise: Quantise::Nf4 }] {
+    let both = Storage { dtype: Dtype::Bf16, quantise: Quantise::Nf4 };
+    // Activations that meet a bf16 matrix are rounded to bf16 (8 bits), the others are not.
+    for (storage, loss_bound, bound) in [(NF4, 1e-6, 1e-6), (BF16, 2e-3, 5e-2), (both, 2e-3, 5e-2)] {
         for family in ["llama3", "qwen2"] {
             let model = Model::load_as(&folder(family), storage).unwrap();
             let (adapter, batch) = (adapter(&model), batch(&model));
@@ -142,13 +144,13 @@ fn gradients_through_packed_weights_are_those_of_the_dequantised_model() {
                 (loss.nll_sum, grads)
             };
             let ((ours, grads), (wanted, dense_grads)) = (run(&model), run(&dequantised(&model)));
-            assert!((ours - wanted).abs() <= 1e-6 * wanted, "{family}: {ours} {wanted}");
+            assert!((ours - wanted).abs() <= loss_bound * wanted, "{family}: {ours} {wanted}");
             for (ours, wanted) in grads.iter().iter().zip(dense_grads.iter()) {
                 let largest = wanted.values.iter().map(|x| x.abs()).fold(0.0, f32::max);
                 assert!(largest > 0.0, "{family}: {}", ours.name);
                 let worst =
                     ours.values.iter().zip(wanted.values).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-                assert!(worst <= 1e-6 * largest.max(1e-2), "{family}: {}: {worst} of {largest}", ours.name);
+                assert!(worst <= bound * largest.max(1e-2), "{family}: {}: {worst} of {largest}", ours.name);
             }
             // The numbers are not those of the unquantised model.
             let plain = Model::load(&folder(family)).unwrap();

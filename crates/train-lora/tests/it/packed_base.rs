@@ -42,9 +42,9 @@ fn an_adapter_trained_on_nf4_works_on_the_unquantised_base() {
     }
     let (plain, four) = (losses(&home.path().join("plain")), losses(&home.path().join("four")));
     assert_ne!(plain[0], four[0]);
-    // The fixture's files are bf16: held as such they lose nothing but the order of additions.
+    // The fixture's files are bf16: held as such they lose nothing; the activations are rounded.
     let half = losses(&home.path().join("half"));
-    assert!(plain.iter().zip(&half).all(|(a, b)| (a - b).abs() < 1e-3 * a), "{plain:?} {half:?}");
+    assert!(plain.iter().zip(&half).all(|(a, b)| (a - b).abs() < 1e-2 * a), "{plain:?} {half:?}");
 }
 
 #[test]
