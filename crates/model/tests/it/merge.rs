@@ -100,7 +100,7 @@ fn what_does_not_fit_is_refused_by_name() {
     run(WeightType::Bf16, out.path()).unwrap();
     // Another base of another shape.
     let error = merge(&folder("qwen2"), &adapter, out.path(), None, |_| Ok(())).unwrap_err();
-    assert_names(&error, &["layers.0.self_attn.q_proj.weight", "shape"]);
+    assert_names(&error, &["model.layers.0.mlp.down_proj.weight", "shape"]);
     // A layer that the base does not have.
     let copy = copy_of("llama3");
     let mut deep = Adapter::load(&folder("llama3/adapter"), &config).unwrap();

@@ -149,7 +149,14 @@ fn a_release_says_where_it_comes_from_and_who_takes_it() {
 fn a_form_that_servers_refuse_is_said_before_the_first_step() {
     let home = home();
     home.write("rows.jsonl", &lines(0, 2));
-    let report = direct(&home, "rows.jsonl", "out", &["--rank", "513", "--dry-run"]).expect(0).json();
+    let report = direct(
+        &home,
+        "rows.jsonl",
+        "out",
+        &["--rank", "513", "--targets", "q_proj,k_proj,v_proj,o_proj", "--dry-run"],
+    )
+    .expect(0)
+    .json();
     assert!(report["warnings"][0].as_str().unwrap().contains("vLLM will not take this adapter"), "{report}");
     // 513 x (inputs + outputs) x 4 bytes on q, k, v, o of two layers, and the headers.
     let widths = (32 + 96) + (32 + 48) + (32 + 48) + (96 + 32);
