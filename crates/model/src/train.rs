@@ -209,7 +209,9 @@ pub(crate) fn check_adapter<T: Real>(model: &Model<T>, adapter: Option<&Adapter<
 }
 
 fn check_grads<T: Real>(model: &Model<T>, adapter: Option<&Adapter<T>>, grads: &Grads<T>) -> Result<()> {
-    if let (Some(_), Some(Named { name, values, .. })) = (&grads.weights, model.weights.packed()) {
+    if grads.weights.is_some()
+        && let Some(Named { name, values, .. }) = model.weights.packed()
+    {
         return Err(ModelError::Input(format!(
             "`{name}` is held as {}, which cannot be trained; load the base as f32, or train an adapter",
             values.storage()

@@ -46,8 +46,8 @@ mod x86 {
     /// instructions for it.
     #[expect(unsafe_code, reason = "functions compiled for instructions that have been asked for")]
     pub(super) fn dequantise(codes: &[u8], scales: &[f32], block: usize, out: &mut [f32]) -> bool {
-        if has!("avx512f") {
-            // SAFETY: the processor has AVX-512F.
+        if has!("avx512f") && has!("avx2") {
+            // SAFETY: the processor has AVX-512F and AVX2.
             unsafe { avx512(codes, scales, block, out) };
         } else if has!("avx2") {
             // SAFETY: the processor has AVX2.

@@ -1,7 +1,7 @@
 //! Quantising to NF4, block by block as the numbers come.
 
 use crate::nf4::{BLOCK, Double, Nf4, Scales, ZERO};
-use crate::simd::{Kernel, vectorised};
+use crate::simd::{Kernel, LANES, vectorised};
 
 /// Middles between neighbouring values of the codebook. A number on one takes the lower index.
 const THRESHOLDS: [f32; 15] = [
@@ -56,7 +56,9 @@ impl Quantiser {
             if self.waiting.len() < BLOCK {
                 return;
             }
-            let block = std::mem::take(&mut self.waiting);
+            let mut block = [0.0; BLOCK];
+            block.copy_from_slice(&self.waiting);
+            self.waiting.clear();
             self.whole(&block);
         }
         let (blocks, rest) = values.as_chunks::<BLOCK>();
@@ -77,14 +79,10 @@ impl Quantiser {
         Nf4::from_parts(self.len, BLOCK, self.codes, scales).expect("blocks and scales are counted alike")
     }
 
-    fn whole(&mut self, block: &[f32]) {
-        let scale = largest(block);
-        self.scales.push(scale);
-        // bitsandbytes multiplies whole blocks by the reciprocal, and divides the last, short one.
-        let factor = 1.0 / scale.max(TINY);
-        let mut codes = [0; BLOCK];
-        vectorised(Nearest, (block, factor, &mut codes));
-        self.codes.extend(codes.as_chunks::<2>().0.iter().map(|[high, low]| high << 4 | low));
+    fn whole(&mut self, block: &[f32; BLOCK]) {
+        let mut codes = [0; BLOCK / 2];
+        self.scales.push(vectorised(Whole, (block, &mut codes)));
+        self.codes.extend_from_slice(&codes);
     }
 
     fn rest(&mut self, rest: &[f32]) {
@@ -106,21 +104,37 @@ fn index(x: f32) -> u8 {
     THRESHOLDS.iter().map(|threshold| u8::from(*threshold < x)).sum()
 }
 
-struct Nearest;
+/// The codes of a whole block; its scale.
+struct Whole;
 
-impl Kernel<(&[f32], f32, &mut [u8; BLOCK])> for Nearest {
-    type Output = ();
+impl Kernel<(&[f32; BLOCK], &mut [u8; BLOCK / 2])> for Whole {
+    type Output = f32;
 
     #[inline(always)]
-    fn run((block, factor, codes): (&[f32], f32, &mut [u8; BLOCK])) {
-        let mut counts = [0_i32; BLOCK];
-        for threshold in THRESHOLDS {
-            for (count, x) in counts.iter_mut().zip(block) {
-                *count += i32::from(threshold < (x * factor).clamp(-1.0, 1.0));
+    fn run((block, codes): (&[f32; BLOCK], &mut [u8; BLOCK / 2])) -> f32 {
+        let mut lanes = [0.0_f32; LANES];
+        for chunk in block.as_chunks::<LANES>().0 {
+            for lane in 0..LANES {
+                let magnitude = chunk[lane].abs();
+                lanes[lane] = if magnitude > lanes[lane] { magnitude } else { lanes[lane] };
             }
         }
-        for (code, count) in codes.iter_mut().zip(counts) {
-            *code = count as u8;
+        let scale = largest(&lanes);
+        // bitsandbytes multiplies whole blocks by the reciprocal, and divides the last, short one.
+        let factor = 1.0 / scale.max(TINY);
+        let mut scaled = [0.0; BLOCK];
+        for (scaled, x) in scaled.iter_mut().zip(block) {
+            *scaled = (x * factor).clamp(-1.0, 1.0);
         }
+        let mut counts = [0_i32; BLOCK];
+        for threshold in THRESHOLDS {
+            for (count, scaled) in counts.iter_mut().zip(&scaled) {
+                *count = count.wrapping_add(i32::from(threshold < *scaled));
+            }
+        }
+        for (code, [high, low]) in codes.iter_mut().zip(counts.as_chunks::<2>().0) {
+            *code = (high << 4 | low) as u8;
+        }
+        scale
     }
 }
