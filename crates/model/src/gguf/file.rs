@@ -181,7 +181,7 @@ impl Layout {
         let written = nightshift_core::files::write_atomic_with(path, |out| {
             out.write_all(&self.header())?;
             for (index, tensor) in self.tensors.iter().enumerate() {
-                match fill(index).and_then(|values| self.tensor_bytes(path, tensor, &values)) {
+                match fill(index).and_then(|values| Self::tensor_bytes(path, tensor, &values)) {
                     Ok(bytes) => out.write_all(&bytes)?,
                     Err(error) => {
                         failed = Some(error);
@@ -198,7 +198,7 @@ impl Layout {
     }
 
     /// The bytes of one tensor, padded to the alignment.
-    fn tensor_bytes(&self, path: &Path, tensor: &GgufTensor, values: &[f32]) -> Result<Vec<u8>> {
+    fn tensor_bytes(path: &Path, tensor: &GgufTensor, values: &[f32]) -> Result<Vec<u8>> {
         let wanted: u64 = tensor.dims.iter().product();
         if values.len() as u64 != wanted {
             let problem = format!("{} values for the shape {:?}", values.len(), tensor.dims);
@@ -267,7 +267,9 @@ fn push_value(out: &mut Vec<u8>, value: &GgufValue) {
             let kind = values.first().map_or(8, type_number);
             out.extend_from_slice(&kind.to_le_bytes());
             out.extend_from_slice(&(values.len() as u64).to_le_bytes());
-            values.iter().for_each(|value| push_value(out, value));
+            for value in values {
+                push_value(out, value);
+            }
         }
     }
 }

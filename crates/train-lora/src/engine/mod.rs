@@ -193,6 +193,9 @@ fn steps(returned: &outcome::Returned, order: &Order) -> Vec<StepMetric> {
         tokens: metric.tokens.unwrap_or(0),
         answer_tokens: metric.answer_tokens.unwrap_or(0),
         seconds: returned.result.wall_s / count,
+        // Its arithmetic and its machine are its own.
+        gflop: f64::NAN,
+        peak_gflops: None,
     };
     returned.metrics.iter().map(step).collect()
 }
