@@ -118,9 +118,9 @@ fn a_base_has_its_constants_its_tensors_and_its_vocabulary() {
         (tokens.len(), &tokens[4], &tokens[319]),
         (320, &GgufValue::Text("<|eot_id|>".to_owned()), &GgufValue::Text("[PAD319]".to_owned()))
     );
-    assert_eq!(file.read_f32("output.weight").unwrap(), model.weights.head());
+    assert_eq!(file.read_f32("output.weight").unwrap(), model.weights.head().dense().unwrap());
     let q = file.read_f32("blk.0.attn_q.weight").unwrap();
-    let ours = &model.weights.layers[0].q.weight;
+    let ours = model.weights.layers[0].q.weight.dense().unwrap();
     assert_eq!(q[32..64], ours[old_row(1) * 32..][..32]);
     // 1 / 1.0, 0.3162 / 0.2444 … (the frequencies of training anchors divide theta's powers).
     let divisors = file.read_f32("rope_freqs.weight").unwrap();

@@ -102,7 +102,7 @@ fn the_job_is_complete_and_the_result_is_measured_and_written() {
     assert!(!home.read("seen/job.json").contains("scored_tokens"), "the job does not give the answer away");
     let rows: Vec<Value> =
         home.read("seen/train.jsonl").lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert_eq!((rows.len(), &rows[2]["id"]), (4, &json!("r2")));
+    assert_eq!((rows.len(), &rows[2]["id"]), (4, &json!("rows.jsonl:3 (r2)")));
     assert_eq!(rows[0]["messages"][1]["role"], "assistant");
     let bytes = files::read(&seen.join("tokens.safetensors")).unwrap();
     let file = SafeTensors::deserialize(&bytes).unwrap();
