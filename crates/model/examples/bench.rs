@@ -130,7 +130,7 @@ fn bench(case: &Case, threads: usize, peak: f64) -> Result<()> {
             grads.zero();
             loss_and_grads(&model, Some(&adapter), batch, scale, &mut grads, &mut ws)?;
             grads.clip_global_norm(1.0)?;
-            adam.step(&mut grads.with_adapter(&mut adapter), 1e-4)
+            adam.step(&mut grads.with_adapter(&mut adapter, 1.0), 1e-4)
         })?;
         report(label, seconds, tokens, 2.0 * (linear + head) + 3.0 * per_token, peak);
     }

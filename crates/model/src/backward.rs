@@ -3,7 +3,7 @@
 
 use crate::attention;
 use crate::config::ModelConfig;
-use crate::forward::{Stack, gather};
+use crate::forward::{self, Stack, gather};
 use crate::grads::Grads;
 use crate::linear::{self, Seen};
 use crate::lora::Target;
@@ -37,7 +37,8 @@ pub(crate) fn backward<T: Real>(
     norm::backward(ws.threads, dh, &ws.x, &weights.final_norm, &ws.rstd, dx_rows);
     for (index, layer) in weights.layers.iter().enumerate().skip(lowest).rev() {
         let (config, threads) = (&stack.model.config, ws.threads);
-        let mut pass = LayerBack { stack, index, layer, config, threads, grads: &mut *grads };
+        let slot = forward::again(stack, index, ws);
+        let mut pass = LayerBack { stack, index, slot, layer, config, threads, grads: &mut *grads };
         pass.mlp(ws);
         if index > lowest || pass.trains([Target::Q, Target::K, Target::V]) {
             pass.attention(ws, index > lowest || pass.grads.weights.is_some());
@@ -54,6 +55,8 @@ pub(crate) fn backward<T: Real>(
 struct LayerBack<'a, 'g, T> {
     stack: &'a Stack<'a, T>,
     index: usize,
+    /// Where its activations are.
+    slot: usize,
     layer: &'a LayerWeights<T>,
     config: &'a ModelConfig,
     threads: Threads,
@@ -77,7 +80,7 @@ impl<'a, T: Real> LayerBack<'a, '_, T> {
         let (config, threads, last) = (self.config, self.threads, self.last());
         let (width, hidden) = (config.q_width(), config.hidden_size);
         let Workspace { layers, scratch, rows: wanted, positions, .. } = ws;
-        let acts = &mut layers[self.index];
+        let acts = &mut layers[self.slot];
         let mut dx = std::mem::take(if last { &mut scratch.dx_rows } else { &mut scratch.dx });
         let LayerActs { mid, rstd_post, gate, up, o, u, .. } = acts;
 
@@ -127,7 +130,7 @@ impl<'a, T: Real> LayerBack<'a, '_, T> {
     fn attention(&mut self, ws: &mut Workspace<T>, deeper: bool) {
         let (config, threads) = (self.config, self.threads);
         let Workspace { layers, scratch, blocks, .. } = ws;
-        let acts = &mut layers[self.index];
+        let acts = &mut layers[self.slot];
         let Scratch { h, dx, dh, dq, dk, dv, d_o, attention, linear, .. } = scratch;
         let LayerActs { x, rstd_input, q, k, v, o, lse, u, .. } = &*acts;
         let out = [fit(dq, q.len()), fit(dk, k.len()), fit(dv, v.len())];

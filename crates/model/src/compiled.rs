@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::grads::{self, Grads};
 use crate::lora::Adapter;
 use crate::loss::Loss;
-use crate::optim::{self, AdamW};
+use crate::optim::{self, AdamW, Parameter};
 use crate::params::Model;
 use crate::workspace::Workspace;
 use crate::{generate, simd, train};
@@ -27,6 +27,16 @@ pub trait Compiled: Sized {
         grads: &mut Grads<Self>,
         ws: &mut Workspace<Self>,
     ) -> Result<Loss>;
+
+    #[doc(hidden)]
+    fn sequence_grads(
+        model: &Model<Self>,
+        adapter: &Adapter<Self>,
+        batch: &Packed,
+        grads: &mut Grads<Self>,
+        ws: &mut Workspace<Self>,
+        weigh: &mut dyn FnMut(&[Loss]) -> Vec<f64>,
+    ) -> Result<Vec<Loss>>;
 
     #[doc(hidden)]
     fn evaluate(
@@ -49,7 +59,7 @@ pub trait Compiled: Sized {
     ) -> Result<()>;
 
     #[doc(hidden)]
-    fn step(adam: &mut AdamW<Self>, parameters: &mut [(&mut [Self], &[Self])], lr: f64) -> Result<()>;
+    fn step(adam: &mut AdamW<Self>, parameters: &mut [Parameter<'_, Self>], lr: f64) -> Result<()>;
 
     #[doc(hidden)]
     fn sum_of_squares(values: &[Self]) -> f64;
@@ -83,6 +93,18 @@ macro_rules! compile {
             }
 
             #[inline(never)]
+            fn sequence_grads(
+                model: &Model<Self>,
+                adapter: &Adapter<Self>,
+                batch: &Packed,
+                grads: &mut Grads<Self>,
+                ws: &mut Workspace<Self>,
+                weigh: &mut dyn FnMut(&[Loss]) -> Vec<f64>,
+            ) -> Result<Vec<Loss>> {
+                train::compute_sequence_grads(model, adapter, batch, grads, ws, weigh)
+            }
+
+            #[inline(never)]
             fn evaluate(
                 model: &Model<Self>,
                 adapter: Option<&Adapter<Self>>,
@@ -113,11 +135,7 @@ macro_rules! compile {
             }
 
             #[inline(never)]
-            fn step(
-                adam: &mut AdamW<Self>,
-                parameters: &mut [(&mut [Self], &[Self])],
-                lr: f64,
-            ) -> Result<()> {
+            fn step(adam: &mut AdamW<Self>, parameters: &mut [Parameter<'_, Self>], lr: f64) -> Result<()> {
                 optim::compute_step(adam, parameters, lr)
             }
 

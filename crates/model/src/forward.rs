@@ -14,10 +14,13 @@ use crate::norm;
 use crate::params::{LayerWeights, Model};
 use crate::real::Real;
 use crate::rope::Turn;
-use crate::simd::all_finite;
+use crate::simd::{Kernel, all_finite, vectorised};
 use crate::swiglu;
 use crate::threads::Threads;
-use crate::workspace::{LayerActs, Workspace, fit};
+use crate::workspace::{LayerActs, Span, Workspace, fit};
+
+/// Keeps the noise on embeddings apart from every dropout mask of the same seed.
+const NOISE_KEY: u64 = 0x6E65_6674_756E_6521;
 
 /// What a forward pass is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,21 +73,28 @@ pub(crate) fn forward<T: Real>(
 ) {
     let Model { config, weights } = stack.model;
     let hidden = config.hidden_size;
-    let slots = if stack.purpose == Purpose::Train { config.num_layers } else { 1 };
+    let keep = stack.purpose == Purpose::Train;
+    let slots = if keep && !ws.checkpointing { config.num_layers } else { 1 };
     if ws.layers.len() < slots {
         ws.layers.resize_with(slots, LayerActs::default);
+    }
+    if keep && ws.checkpointing && ws.inputs.len() < config.num_layers {
+        ws.inputs.resize_with(config.num_layers, Vec::new);
     }
     fit(&mut ws.x, tokens.len() * hidden);
     for (row, &token) in ws.x.chunks_exact_mut(hidden).zip(tokens) {
         row.copy_from_slice(&weights.embed[token as usize * hidden..][..hidden]);
     }
-    for (index, layer) in weights.layers.iter().enumerate() {
-        let slot = if stack.purpose == Purpose::Train { index } else { 0 };
+    if keep && ws.noise > 0.0 {
+        add_noise(ws, hidden);
+    }
+    for index in 0..config.num_layers {
+        let slot = if slots == 1 { 0 } else { index };
         std::mem::swap(&mut ws.x, &mut ws.layers[slot].x);
-        let mut pass = LayerPass { stack, index, layer, config, threads: ws.threads };
-        let cache = caches.as_deref_mut().map(|caches| &mut caches[index]);
-        pass.attention(ws, slot, cache);
-        pass.mlp(ws, slot, index + 1 == config.num_layers);
+        run_layer(stack, index, slot, caches.as_deref_mut().map(|caches| &mut caches[index]), ws);
+        if keep && ws.checkpointing {
+            std::mem::swap(&mut ws.layers[slot].x, &mut ws.inputs[index]);
+        }
     }
     let rows = ws.x.len() / hidden;
     fit(&mut ws.rstd, rows);
@@ -92,17 +102,73 @@ pub(crate) fn forward<T: Real>(
     norm::forward(ws.threads, &ws.x, &weights.final_norm, config.rms_norm_eps, out, &mut ws.rstd);
 }
 
+/// One layer, from `ws.layers[slot].x` to `ws.x`.
+fn run_layer<T: Real>(
+    stack: &Stack<'_, T>,
+    index: usize,
+    slot: usize,
+    cache: Option<&mut LayerCache<T>>,
+    ws: &mut Workspace<T>,
+) {
+    let Model { config, weights } = stack.model;
+    let mut pass = LayerPass { stack, index, layer: &weights.layers[index], config, threads: ws.threads };
+    pass.attention(ws, slot, cache);
+    pass.mlp(ws, slot, index + 1 == config.num_layers);
+}
+
+/// Computes a layer once more from its kept input, for its backward pass; the place of its activations.
+/// Without checkpointing they are still there.
+pub(crate) fn again<T: Real>(stack: &Stack<'_, T>, index: usize, ws: &mut Workspace<T>) -> usize {
+    if !ws.checkpointing {
+        return index;
+    }
+    std::mem::swap(&mut ws.layers[0].x, &mut ws.inputs[index]);
+    run_layer(stack, index, 0, None, ws);
+    0
+}
+
+/// Adds the noise of [`Workspace::set_noise`] to the embeddings in `ws.x`.
+fn add_noise<T: Real>(ws: &mut Workspace<T>, hidden: usize) {
+    let key = mix(ws.dropout_seed ^ NOISE_KEY);
+    let mut start = 0;
+    for &Span { rows, tokens } in &ws.spans {
+        let size = ws.noise / ((tokens * hidden) as f64).sqrt();
+        let part = &mut ws.x[start..start + rows * hidden];
+        vectorised(Noise, (key.wrapping_add(start as u64), size, part));
+        start += rows * hidden;
+    }
+}
+
+/// x += size * (uniform between -1 and 1), a number for each counter from the key on.
+struct Noise;
+
+impl<T: Real> Kernel<(u64, f64, &mut [T])> for Noise {
+    type Output = ();
+
+    #[inline(always)]
+    fn run((key, size, x): (u64, f64, &mut [T])) {
+        for (index, x) in x.iter_mut().enumerate() {
+            let share = (mix(key.wrapping_add(index as u64)) >> 11) as f64 * 0.5_f64.powi(52);
+            *x += T::from_f64(size * (share - 1.0));
+        }
+    }
+}
+
 /// Why a forward pass gave something that is not finite: the first layer whose residual is not.
 pub(crate) fn non_finite<T: Real>(ws: &Workspace<T>, purpose: Purpose) -> ModelError {
-    let kept = if purpose == Purpose::Train { ws.layers.as_slice() } else { &[] };
+    let named = |index: usize| match index {
+        0 => "the embedding".to_owned(),
+        _ => format!("the output of layer {}", index - 1),
+    };
+    if purpose == Purpose::Train && ws.checkpointing {
+        if let Some(index) = ws.inputs.iter().position(|x| !all_finite(x)) {
+            return ModelError::NonFinite(named(index));
+        }
+    }
+    let kept = if purpose == Purpose::Train && !ws.checkpointing { ws.layers.as_slice() } else { &[] };
     for (index, layer) in kept.iter().enumerate() {
         if !all_finite(&layer.x) {
-            let place = if index == 0 {
-                "the embedding".to_owned()
-            } else {
-                format!("the output of layer {}", index - 1)
-            };
-            return ModelError::NonFinite(place);
+            return ModelError::NonFinite(named(index));
         }
         if !all_finite(&layer.mid) {
             return ModelError::NonFinite(format!("the attention output of layer {index}"));

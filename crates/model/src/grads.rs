@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::error::{ModelError, Result};
 use crate::lora::{Adapter, ModuleKey, peft_name};
+use crate::optim::Parameter;
 use crate::params::{Model, Named, Weights};
 use crate::real::Real;
 use crate::simd::{Kernel, LANES, vectorised};
@@ -116,18 +117,21 @@ impl<T: Real> Grads<T> {
         list
     }
 
-    /// The parameters of `adapter` beside their gradients, for the optimiser.
-    pub fn with_adapter<'a>(&'a self, adapter: &'a mut Adapter<T>) -> Vec<(&'a mut [T], &'a [T])> {
+    /// The parameters of `adapter` beside their gradients, for the optimiser. `ratio_b` is how much
+    /// faster B learns than A: 1, or the ratio of LoRA+ (Hayou et al. 2024, arXiv 2402.12354).
+    pub fn with_adapter<'a>(&'a self, adapter: &'a mut Adapter<T>, ratio_b: f64) -> Vec<Parameter<'a, T>> {
+        let rates = [1.0, ratio_b].into_iter().cycle();
         let parameters = adapter.modules.values_mut().flat_map(|m| [m.a.as_mut_slice(), m.b.as_mut_slice()]);
         let gradients = self.lora.values().flat_map(|grad| [grad.a.as_slice(), grad.b.as_slice()]);
-        parameters.zip(gradients).collect()
+        let beside = |((values, gradient), rate)| Parameter { values, gradient, rate };
+        parameters.zip(gradients).zip(rates).map(beside).collect()
     }
 
     /// The weights of `model` beside their gradients, for the optimiser; empty for a frozen base.
-    pub fn with_model<'a>(&'a self, model: &'a mut Model<T>) -> Vec<(&'a mut [T], &'a [T])> {
+    pub fn with_model<'a>(&'a self, model: &'a mut Model<T>) -> Vec<Parameter<'a, T>> {
         let Some(gradients) = &self.weights else { return Vec::new() };
-        let parameters = model.weights.iter_mut().into_iter().map(|named| named.values);
-        parameters.zip(gradients.iter().into_iter().map(|named| named.values)).collect()
+        let parameters = model.weights.iter_mut().into_iter().zip(gradients.iter());
+        parameters.map(|(p, g)| Parameter { values: p.values, gradient: g.values, rate: 1.0 }).collect()
     }
 
     /// Square root of the sum of squares of all gradients, added up in f64. NaN or infinity is an

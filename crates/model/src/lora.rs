@@ -1,11 +1,13 @@
 //! The numbers of an adapter: LoRA factors, where they sit, their names and shapes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::config::ModelConfig;
+use crate::error::Result;
+use crate::modules::{ModuleForm, ModuleRules};
 use crate::params::{Named, cast, matrix};
 use crate::real::Real;
 
@@ -139,24 +141,43 @@ impl<T: Real> LoraModule<T> {
 }
 
 impl<T: Real> Adapter<T> {
-    /// A fresh adapter that changes nothing yet: A uniform within ±1/sqrt(in) (PEFT's default,
-    /// Kaiming with a = sqrt(5)), B zero.
+    /// A fresh adapter on the config's targets in every layer that changes nothing yet: A uniform within
+    /// ±1/sqrt(in) (PEFT's default, Kaiming with a = sqrt(5)), B zero.
     pub fn init(config: LoraConfig, model: &ModelConfig, seed: u64) -> Self {
+        let form = ModuleForm { rank: config.rank, alpha: config.alpha };
+        let layers = 0..model.num_layers;
+        let keys = layers.flat_map(|layer| config.targets.iter().map(move |target| (layer, *target)));
+        let forms = keys.map(|key| (key, form)).collect();
+        Self::with_forms(config, &forms, model, seed)
+    }
+
+    /// As [`Adapter::init`], on the modules that `rules` choose, each with its own rank and alpha; the
+    /// config's targets become those that carry LoRA somewhere.
+    ///
+    /// # Errors
+    /// As [`ModuleRules::resolve`].
+    pub fn init_by(config: LoraConfig, rules: &ModuleRules, model: &ModelConfig, seed: u64) -> Result<Self> {
+        let forms = rules.resolve(model, config.rank, config.alpha)?;
+        let targets: BTreeSet<Target> = forms.keys().map(|(_, target)| *target).collect();
+        let config = LoraConfig { targets: targets.into_iter().collect(), ..config };
+        Ok(Self::with_forms(config, &forms, model, seed))
+    }
+
+    fn with_forms(
+        config: LoraConfig,
+        forms: &BTreeMap<ModuleKey, ModuleForm>,
+        model: &ModelConfig,
+        seed: u64,
+    ) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        let mut targets = config.targets.clone();
-        targets.sort_unstable();
-        targets.dedup();
-        let mut modules = BTreeMap::new();
-        for layer in 0..model.num_layers {
-            for &target in &targets {
-                let (out, input) = target.shape(model);
-                let bound = 1.0 / (input as f64).sqrt();
-                let rank = config.rank;
-                let a = (0..rank * input).map(|_| T::from_f64(rng.random_range(-bound..bound))).collect();
-                let scale = T::from_f64(config.scale(rank, config.alpha));
-                modules.insert((layer, target), LoraModule { a, b: vec![T::ZERO; out * rank], rank, scale });
-            }
-        }
+        let mut module = |(&key, &ModuleForm { rank, alpha }): (&ModuleKey, &ModuleForm)| {
+            let (out, input) = key.1.shape(model);
+            let bound = 1.0 / (input as f64).sqrt();
+            let a = (0..rank * input).map(|_| T::from_f64(rng.random_range(-bound..bound))).collect();
+            let scale = T::from_f64(config.scale(rank, alpha));
+            (key, LoraModule { a, b: vec![T::ZERO; out * rank], rank, scale })
+        };
+        let modules = forms.iter().map(&mut module).collect();
         Self { config, modules }
     }
 

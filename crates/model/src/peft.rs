@@ -15,6 +15,7 @@ use serde_json::{Map, Value, json};
 use crate::config::ModelConfig;
 use crate::error::{ModelError, Result};
 use crate::lora::{Adapter, LoraConfig, LoraModule, ModuleKey, Target, peft_name};
+use crate::modules::module_path;
 use crate::peft_config::PeftConfig;
 use crate::tensor_file::TensorFile;
 use crate::weights::tensor_bytes;
@@ -101,9 +102,9 @@ fn read_adapter(dir: &Path, peft: &PeftConfig, config: &ModelConfig) -> Result<A
     for layer in 0..config.num_layers {
         for target in Target::ALL {
             let key = (layer, target);
-            let module_path = format!("model.layers.{layer}.{}", target.path());
+            let module_path = module_path(key);
             let pair = (names.get(&(key, 'A')), names.get(&(key, 'B')));
-            if !peft.targets_module(&module_path, Some(layer))? {
+            if !peft.rules.covers(&module_path, Some(layer))? {
                 if let (Some(name), _) | (None, Some(name)) = pair {
                     let problem =
                         "belongs to a module that target_modules does not cover; PEFT would ignore it";
@@ -212,16 +213,11 @@ fn no_tensors(dir: &Path, path: &Path) -> ModelError {
 
 fn config_json(adapter: &Adapter, num_layers: usize, base_name: &str) -> Value {
     let general = &adapter.config;
-    let (mut ranks, mut alphas) = (Map::new(), Map::new());
-    for ((layer, target), module) in &adapter.modules {
-        let path = format!("model.layers.{layer}.{}", target.path());
-        if module.rank != general.rank {
-            ranks.insert(path.clone(), json!(module.rank));
-        }
-        if module.scale != general.scale(module.rank, general.alpha) as f32 {
-            alphas.insert(path, number(alpha_of(module, general)));
-        }
-    }
+    let ranks = pattern(adapter, |module| (module.rank != general.rank).then(|| json!(module.rank)));
+    let alphas = pattern(adapter, |module| {
+        let plain = general.scale(module.rank, general.alpha) as f32;
+        (module.scale != plain).then(|| number(alpha_of(module, general)))
+    });
     // The keys that decide the numbers, and those that other readers ask for; PEFT fills in the rest.
     json!({
         "alpha_pattern": alphas,
@@ -243,6 +239,26 @@ fn config_json(adapter: &Adapter, num_layers: usize, base_name: &str) -> Value {
     })
 }
 
+/// What `of` says of the modules that differ from the general rule: by short name where every module of
+/// a projection differs in the same way, else by full path.
+fn pattern(adapter: &Adapter, of: impl Fn(&LoraModule) -> Option<Value>) -> Map<String, Value> {
+    let mut map = Map::new();
+    for &target in &adapter.config.targets {
+        let modules = adapter.modules.iter().filter(|((_, other), _)| *other == target);
+        let values: Vec<_> = modules.map(|(key, module)| (*key, of(module))).collect();
+        match values.first() {
+            Some((_, first)) if values.iter().all(|(_, value)| value == first) => {
+                map.extend(first.clone().map(|value| (target.name().to_owned(), value)));
+            }
+            _ => {
+                let own = values.into_iter().filter_map(|(key, value)| Some((module_path(key), value?)));
+                map.extend(own);
+            }
+        }
+    }
+    map
+}
+
 /// Short names where a projection carries LoRA in every layer or none, else full paths; sorted.
 fn target_modules(adapter: &Adapter, num_layers: usize) -> Vec<String> {
     let targets: BTreeSet<Target> = adapter.modules.keys().map(|(_, target)| *target).collect();
@@ -250,8 +266,7 @@ fn target_modules(adapter: &Adapter, num_layers: usize) -> Vec<String> {
     let mut names: Vec<String> = if complete {
         targets.iter().map(|target| target.name().to_owned()).collect()
     } else {
-        let path = |(layer, target): &ModuleKey| format!("model.layers.{layer}.{}", target.path());
-        adapter.modules.keys().map(path).collect()
+        adapter.modules.keys().copied().map(module_path).collect()
     };
     names.sort_unstable();
     names
