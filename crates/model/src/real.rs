@@ -39,6 +39,8 @@ pub trait Real:
 
     /// The nearest value to `x`.
     fn from_f64(x: f64) -> Self;
+    /// The same value, exactly.
+    fn from_f32(x: f32) -> Self;
     /// The same value as f64, exactly.
     fn to_f64(self) -> f64;
     /// e to the `self`. For f32: a polynomial with a relative error below 2e-7 between -87 and 88;
@@ -60,6 +62,11 @@ impl Real for f32 {
     #[inline(always)]
     fn from_f64(x: f64) -> Self {
         x as Self
+    }
+
+    #[inline(always)]
+    fn from_f32(x: f32) -> Self {
+        x
     }
 
     #[inline(always)]
@@ -96,6 +103,11 @@ impl Real for f64 {
     #[inline(always)]
     fn from_f64(x: f64) -> Self {
         x
+    }
+
+    #[inline(always)]
+    fn from_f32(x: f32) -> Self {
+        Self::from(x)
     }
 
     #[inline(always)]

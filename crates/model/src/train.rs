@@ -7,8 +7,9 @@ use crate::forward::{Purpose, Stack, checked, forward};
 use crate::grads::Grads;
 use crate::lora::Adapter;
 use crate::loss::{self, Loss, LossGrads};
-use crate::matmul::{Mat, MatMut, Store, matmul};
-use crate::params::Model;
+use crate::matmul::{Mat, Store};
+use crate::packed;
+use crate::params::{Model, Named, Weights};
 use crate::real::Real;
 use crate::share::{self, Share, shares};
 use crate::workspace::{Scratch, Workspace, fit};
@@ -44,7 +45,7 @@ pub(crate) fn compute_loss_and_grads<T: Real>(
     ws: &mut Workspace<T>,
 ) -> Result<Loss> {
     check(model, adapter, batch)?;
-    check_grads(adapter, grads)?;
+    check_grads(model, adapter, grads)?;
     let shares = shares(batch, ws.threads);
     let losses = run_with_grads(&shares, grads, ws, |share, grads, ws| {
         let stack = Stack { model, adapter, purpose: Purpose::Train, dropout_seed: ws.dropout_seed };
@@ -88,14 +89,14 @@ fn one_share<T: Real>(
     let labels = lay_out(model, share, ws);
     forward(stack, &batch.tokens, None, ws);
     let mut nll_sum = 0.0;
-    let Workspace { threads, hidden, scratch: Scratch { dh, logits, .. }, .. } = &mut *ws;
-    let head_grad = grads.weights.as_mut().map(|weights| match &mut weights.head {
-        Some(head) => head.as_mut_slice(),
-        None => weights.embed.as_mut_slice(),
+    let Workspace { threads, hidden, scratch: Scratch { dh, logits, linear, .. }, .. } = &mut *ws;
+    let head_grad = grads.weights.as_mut().and_then(|weights| {
+        let Weights { head, embed, .. } = weights;
+        head.as_mut().unwrap_or(embed).dense_mut()
     });
     let loss_grads = LossGrads { scale, hidden: fit(dh, hidden.len()), head: head_grad };
-    let inputs = [hidden.as_slice(), model.weights.head()];
-    loss::cross_entropy(*threads, inputs, &labels, Some(loss_grads), logits, |_, nll| nll_sum += nll);
+    let (head, scratch) = (model.weights.head(), [logits, &mut linear.panel]);
+    loss::cross_entropy(*threads, hidden, head, &labels, Some(loss_grads), scratch, |_, nll| nll_sum += nll);
     let nll_sum = checked(nll_sum, ws, Purpose::Train)?;
     backward(stack, &batch.tokens, grads, ws);
     Ok(Loss { nll_sum, tokens: labels.len() })
@@ -127,7 +128,7 @@ pub(crate) fn compute_sequence_grads<T: Real>(
     weigh: &mut dyn FnMut(&[Loss]) -> Vec<f64>,
 ) -> Result<Vec<Loss>> {
     check(model, Some(adapter), batch)?;
-    check_grads(Some(adapter), grads)?;
+    check_grads(model, Some(adapter), grads)?;
     if grads.weights.is_some() {
         return Err(ModelError::Input("sequences are weighed while an adapter is trained only".to_owned()));
     }
@@ -188,12 +189,12 @@ fn sequence_losses<T: Real>(stack: &Stack<'_, T>, share: &Share, ws: &mut Worksp
     let labels = lay_out(stack.model, share, ws);
     forward(stack, &batch.tokens, None, ws);
     let Workspace { threads, hidden, rows, scratch, .. } = &mut *ws;
-    let Scratch { logits, dh, .. } = scratch;
+    let Scratch { logits, dh, linear, .. } = scratch;
     let train = stack.purpose == Purpose::Train;
     let grads = train.then(|| LossGrads { scale: T::ONE, hidden: fit(dh, hidden.len()), head: None });
-    let inputs = [hidden.as_slice(), stack.model.weights.head()];
+    let (head, scratch) = (stack.model.weights.head(), [logits, &mut linear.panel]);
     let mut losses = vec![Loss::default(); batch.segments()];
-    loss::cross_entropy(*threads, inputs, &labels, grads, logits, |index, nll| {
+    loss::cross_entropy(*threads, hidden, head, &labels, grads, scratch, |index, nll| {
         losses[segment_of(batch, rows[index])] += Loss { nll_sum: nll, tokens: 1 };
     });
     for loss in &losses {
@@ -242,8 +243,8 @@ pub(crate) fn compute_logits<T: Real>(
     forward(&stack, tokens, None, &mut ws);
     let mut logits = vec![T::ZERO; tokens.len() * config.vocab_size];
     let hidden = Mat::new(&ws.hidden, tokens.len(), config.hidden_size);
-    let head = Mat::new(model.weights.head(), config.vocab_size, config.hidden_size);
-    matmul(ws.threads, MatMut::new(&mut logits, config.vocab_size), Store::Replace, T::ONE, hidden, head.t());
+    let (out, panel) = ((logits.as_mut_slice(), Store::Replace), &mut ws.scratch.linear.panel);
+    packed::times_transposed(ws.threads, out, hidden, model.weights.head(), panel);
     Ok(logits)
 }
 
@@ -284,7 +285,13 @@ pub(crate) fn check_adapter<T: Real>(model: &Model<T>, adapter: Option<&Adapter<
     Ok(())
 }
 
-fn check_grads<T: Real>(adapter: Option<&Adapter<T>>, grads: &Grads<T>) -> Result<()> {
+fn check_grads<T: Real>(model: &Model<T>, adapter: Option<&Adapter<T>>, grads: &Grads<T>) -> Result<()> {
+    if let (Some(_), Some(Named { name, values, .. })) = (&grads.weights, model.weights.packed()) {
+        return Err(ModelError::Input(format!(
+            "`{name}` is held as {}, which cannot be trained; load the base as f32, or train an adapter",
+            values.storage()
+        )));
+    }
     let fits = grads.lora.iter().all(|((layer, target), grad)| {
         let module = adapter.and_then(|adapter| adapter.module(*layer, *target));
         module.is_some_and(|module| module.a.len() == grad.a.len() && module.b.len() == grad.b.len())

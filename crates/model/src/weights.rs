@@ -16,6 +16,7 @@ use crate::error::{ModelError, Result};
 use crate::lora::Target;
 use crate::params::{LayerWeights, Linear, Model, Named, Weights};
 use crate::shards::{Shards, WEIGHTS_FILE};
+use crate::weight::Weight;
 
 impl Model<f32> {
     /// Reads a Hugging Face model folder: `config.json` and `model.safetensors` (or the files of
@@ -79,14 +80,10 @@ impl Reader {
     fn weights(&mut self, config: &ModelConfig) -> Result<Weights> {
         let table = [config.vocab_size, config.hidden_size];
         Ok(Weights {
-            embed: self.tensor("model.embed_tokens.weight", &table)?,
+            embed: self.matrix("model.embed_tokens.weight", table)?,
             layers: (0..config.num_layers).map(|layer| self.layer(layer, config)).collect::<Result<_>>()?,
             final_norm: self.tensor("model.norm.weight", &[config.hidden_size])?,
-            head: if config.tie_word_embeddings {
-                None
-            } else {
-                Some(self.tensor("lm_head.weight", &table)?)
-            },
+            head: if config.tie_word_embeddings { None } else { Some(self.matrix("lm_head.weight", table)?) },
         })
     }
 
@@ -109,11 +106,13 @@ impl Reader {
         let (out_features, in_features) = target.shape(config);
         let name = |part: &str| format!("model.layers.{layer}.{}.{part}", target.path());
         Ok(Linear {
-            weight: self.tensor(&name("weight"), &[out_features, in_features])?,
+            weight: self.matrix(&name("weight"), [out_features, in_features])?,
             bias: bias.then(|| self.tensor(&name("bias"), &[out_features])).transpose()?,
-            out_features,
-            in_features,
         })
+    }
+
+    fn matrix(&mut self, name: &str, [rows, cols]: [usize; 2]) -> Result<Weight> {
+        Ok(Weight::new(self.tensor(name, &[rows, cols])?, rows, cols))
     }
 
     fn tensor(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {

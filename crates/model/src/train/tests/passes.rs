@@ -50,7 +50,7 @@ fn kept(ws: &Workspace<f64>) -> usize {
 fn what_is_not_finite_is_named_under_checkpointing_too() {
     let config = tiny::config();
     let mut model = tiny::model(config.clone(), 1);
-    model.weights.layers[0].down.weight[3] = f64::NAN;
+    model.weights.layers[0].down.weight.dense_mut().unwrap()[3] = f64::NAN;
     let mut ws = Workspace::new(1);
     ws.set_checkpointing(true);
     let batch = tiny::batch(&config, &LENGTHS, 3);
