@@ -121,7 +121,7 @@ fn bench(case: &Case, threads: usize, peak: f64) -> Result<()> {
         ("LoRA r16 step, seven", Target::ALL.to_vec()),
         ("LoRA r16 step, attention", Target::ATTENTION.to_vec()),
     ] {
-        let lora = LoraConfig { rank: 16, alpha: 32.0, targets, rslora: false, dropout: 0.0 };
+        let lora = LoraConfig { rank: 16, alpha: 32.0, targets, rslora: false, dropout: 0.0, dora: false };
         let mut adapter = Adapter::init(lora, config, 2);
         let per_token = 2.0 * adapter.parameters() as f64;
         let mut grads = Grads::lora(&adapter);
@@ -137,8 +137,14 @@ fn bench(case: &Case, threads: usize, peak: f64) -> Result<()> {
     let seconds = time(1.0, || evaluate(&model, None, batch, &mut ws).map(|_| ()))?;
     report("evaluate", seconds, tokens, linear + head, peak);
 
-    let lora =
-        LoraConfig { rank: 16, alpha: 32.0, targets: Target::ALL.to_vec(), rslora: false, dropout: 0.0 };
+    let lora = LoraConfig {
+        rank: 16,
+        alpha: 32.0,
+        targets: Target::ALL.to_vec(),
+        rslora: false,
+        dropout: 0.0,
+        dora: false,
+    };
     let adapter = Adapter::init(lora, config, 2);
     for (label, adapter) in [("without adapter", None), ("with LoRA r16", Some(&adapter))] {
         let (mut decoder, mut cache) = (Decoder::new(threads), KvCache::new(config, 128));

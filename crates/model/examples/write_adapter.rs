@@ -65,8 +65,14 @@ fn options() -> Result<BTreeMap<String, PathBuf>, String> {
 
 /// Both factors random, so that a wrong scale, order or layout shows in every logit.
 fn random_adapter(model: &Model, rng: &mut ChaCha8Rng) -> Adapter {
-    let config =
-        LoraConfig { rank: 4, alpha: 6.0, targets: Target::ALL.to_vec(), rslora: true, dropout: 0.05 };
+    let config = LoraConfig {
+        rank: 4,
+        alpha: 6.0,
+        targets: Target::ALL.to_vec(),
+        rslora: true,
+        dropout: 0.05,
+        dora: false,
+    };
     let mut adapter = Adapter::init(config, &model.config, 7);
     for module in adapter.modules.values_mut() {
         module.b.fill_with(|| rng.random_range(-0.4..0.4));

@@ -5,7 +5,7 @@ use crate::attention;
 use crate::config::ModelConfig;
 use crate::forward::{self, Stack, gather};
 use crate::grads::Grads;
-use crate::linear::{self, Seen};
+use crate::linear::{self, Kept, Seen};
 use crate::lora::Target;
 use crate::matmul::Store;
 use crate::norm;
@@ -83,14 +83,14 @@ impl<'a, T: Real> LayerBack<'a, '_, T> {
         let Workspace { layers, scratch, rows: wanted, positions, .. } = ws;
         let acts = &mut layers[self.slot];
         let mut dx = std::mem::take(if last { &mut scratch.dx_rows } else { &mut scratch.dx });
-        let LayerActs { mid, rstd_post, gate, up, o, u, .. } = acts;
+        let LayerActs { mid, rstd_post, gate, up, o, kept, .. } = acts;
 
         let Scratch { act, h, dh, d_o, o_rows, linear, .. } = scratch;
         let down = self.seen(Target::Down, &dx);
         linear::start(threads, down, linear);
         linear::input_gradient(threads, down, Store::Replace, fit(act, gate.len()), linear);
         swiglu::backward(threads, gate, up, act);
-        self.parameters(Target::Down, &dx, act, &u[Target::Down as usize], linear);
+        self.parameters(Target::Down, &dx, act, &kept[Target::Down as usize], linear);
 
         if self.trains([Target::Gate, Target::Up]) {
             norm::again(threads, mid, &self.layer.post_norm, rstd_post, fit(h, mid.len()));
@@ -99,7 +99,7 @@ impl<'a, T: Real> LayerBack<'a, '_, T> {
         for (target, dy, store) in [(Target::Gate, &*gate, Store::Replace), (Target::Up, &*up, Store::Add)] {
             linear::start(threads, self.seen(target, dy), linear);
             linear::input_gradient(threads, self.seen(target, dy), store, dh, linear);
-            self.parameters(target, dy, h, &u[target as usize], linear);
+            self.parameters(target, dy, h, &kept[target as usize], linear);
         }
         if let Some(grads) = &mut self.grads.weights {
             norm::weight_gradient(dh, mid, rstd_post, &mut grads.layers[self.index].post_norm);
@@ -116,7 +116,7 @@ impl<'a, T: Real> LayerBack<'a, '_, T> {
         } else {
             o
         };
-        self.parameters(Target::O, &dx, o, &u[Target::O as usize], linear);
+        self.parameters(Target::O, &dx, o, &kept[Target::O as usize], linear);
         if !last {
             scratch.dx = dx;
             return;
@@ -133,7 +133,7 @@ impl<'a, T: Real> LayerBack<'a, '_, T> {
         let Workspace { layers, scratch, blocks, .. } = ws;
         let acts = &mut layers[self.slot];
         let Scratch { h, dx, dh, dq, dk, dv, d_o, attention, linear, .. } = scratch;
-        let LayerActs { x, rstd_input, q, k, v, o, lse, u, .. } = &*acts;
+        let LayerActs { x, rstd_input, q, k, v, o, lse, kept, .. } = &*acts;
         let out = [fit(dq, q.len()), fit(dk, k.len()), fit(dv, v.len())];
         let heads = self.stack.heads(self.index);
         attention::backward(threads, heads, blocks, [q, k, v, o, lse, d_o], out, attention);
@@ -153,7 +153,7 @@ impl<'a, T: Real> LayerBack<'a, '_, T> {
             if deeper {
                 linear::input_gradient(threads, self.seen(target, dy), store, dh, linear);
             }
-            self.parameters(target, dy, h, &u[target as usize], linear);
+            self.parameters(target, dy, h, &kept[target as usize], linear);
         }
         if !deeper {
             return;
@@ -194,14 +194,14 @@ impl<'a, T: Real> LayerBack<'a, '_, T> {
         target: Target,
         dy: &[T],
         x: &[T],
-        u: &[T],
+        kept: &Kept<T>,
         scratch: &mut linear::LinearScratch<T>,
     ) {
         let seen = self.seen(target, dy);
         let weights =
             self.grads.weights.as_mut().map(|weights| weights.layers[self.index].linear_mut(target));
         let lora = self.grads.lora.get_mut(&(self.index, target));
-        linear::parameter_gradients(self.threads, seen, [x, u], weights, lora, scratch);
+        linear::parameter_gradients(self.threads, seen, (x, kept), weights, lora, scratch);
     }
 }
 

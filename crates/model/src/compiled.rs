@@ -9,12 +9,14 @@ use half::bf16;
 use crate::batch::Packed;
 use crate::cache::KvCache;
 use crate::decode::{self, Decoder};
+use crate::dora;
 use crate::error::Result;
 use crate::grads::{self, Grads};
 use crate::lora::Adapter;
 use crate::loss::Loss;
 use crate::optim::{self, AdamW, Parameter};
 use crate::params::Model;
+use crate::threads::Threads;
 use crate::workspace::Workspace;
 use crate::{generate, simd, train};
 
@@ -62,6 +64,9 @@ pub trait Compiled: Sized {
 
     #[doc(hidden)]
     fn step(adam: &mut AdamW<Self>, parameters: &mut [Parameter<'_, Self>], lr: f64) -> Result<()>;
+
+    #[doc(hidden)]
+    fn prepare(adapter: &mut Adapter<Self>, model: &Model<Self>, threads: Threads);
 
     #[doc(hidden)]
     fn sum_of_squares(values: &[Self]) -> f64;
@@ -142,6 +147,11 @@ macro_rules! compile {
             #[inline(never)]
             fn step(adam: &mut AdamW<Self>, parameters: &mut [Parameter<'_, Self>], lr: f64) -> Result<()> {
                 optim::compute_step(adam, parameters, lr)
+            }
+
+            #[inline(never)]
+            fn prepare(adapter: &mut Adapter<Self>, model: &Model<Self>, threads: Threads) {
+                dora::prepare(adapter, model, threads);
             }
 
             #[inline(never)]

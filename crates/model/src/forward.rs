@@ -7,7 +7,7 @@ use crate::attention::{self, Heads};
 use crate::cache::LayerCache;
 use crate::config::ModelConfig;
 use crate::error::{ModelError, Result};
-use crate::linear::{self, Dropout, LinearScratch, LoraUse, mix};
+use crate::linear::{self, Dropout, Kept, LinearScratch, LoraUse, mix};
 use crate::lora::{Adapter, Target};
 use crate::matmul::Store;
 use crate::norm;
@@ -202,11 +202,11 @@ impl<T: Real> LayerPass<'_, T> {
         let h = fit(&mut scratch.h, rows * config.hidden_size);
         fit(&mut acts.rstd_input, rows);
         norm::forward(threads, &acts.x, &self.layer.input_norm, config.rms_norm_eps, h, &mut acts.rstd_input);
-        let LayerActs { q, k, v, q_raw, k_raw, u, .. } = &mut *acts;
+        let LayerActs { q, k, v, q_raw, k_raw, kept, .. } = &mut *acts;
         let (q, k) = if config.qk_norm { (q_raw, k_raw) } else { (q, k) };
         for (target, out) in [(Target::Q, q), (Target::K, k), (Target::V, v)] {
             let out = fit(out, rows * target.shape(config).0);
-            self.project(target, h, Store::Replace, out, &mut u[target as usize], &mut scratch.linear);
+            self.project(target, h, Store::Replace, out, &mut kept[target as usize], &mut scratch.linear);
         }
         let rope = rope.as_ref().expect("rope is laid out before a pass");
         self.normalise_heads(acts, rows);
@@ -255,20 +255,20 @@ impl<T: Real> LayerPass<'_, T> {
         };
         let rows = acts.mid.len() / hidden;
         let linear = &mut scratch.linear;
-        self.project(Target::O, o, Store::Add, &mut acts.mid, &mut acts.u[Target::O as usize], linear);
+        self.project(Target::O, o, Store::Add, &mut acts.mid, &mut acts.kept[Target::O as usize], linear);
         let h = fit(&mut scratch.h, rows * hidden);
         fit(&mut acts.rstd_post, rows);
         norm::forward(threads, &acts.mid, &self.layer.post_norm, config.rms_norm_eps, h, &mut acts.rstd_post);
         let inner = rows * config.intermediate_size;
         let gate = fit(&mut acts.gate, inner);
-        self.project(Target::Gate, h, Store::Replace, gate, &mut acts.u[Target::Gate as usize], linear);
+        self.project(Target::Gate, h, Store::Replace, gate, &mut acts.kept[Target::Gate as usize], linear);
         let up = fit(&mut acts.up, inner);
-        self.project(Target::Up, h, Store::Replace, up, &mut acts.u[Target::Up as usize], linear);
+        self.project(Target::Up, h, Store::Replace, up, &mut acts.kept[Target::Up as usize], linear);
         let act = fit(&mut scratch.act, inner);
         swiglu::forward(threads, gate, up, act);
         x.clear();
         x.extend_from_slice(&acts.mid);
-        self.project(Target::Down, act, Store::Add, x, &mut acts.u[Target::Down as usize], linear);
+        self.project(Target::Down, act, Store::Add, x, &mut acts.kept[Target::Down as usize], linear);
     }
 
     fn project(
@@ -277,11 +277,11 @@ impl<T: Real> LayerPass<'_, T> {
         x: &[T],
         store: Store,
         y: &mut [T],
-        u: &mut Vec<T>,
+        kept: &mut Kept<T>,
         scratch: &mut LinearScratch<T>,
     ) {
         let lora = self.stack.lora(self.index, target);
-        linear::forward(self.threads, self.layer.linear(target), lora, x, (y, store), u, scratch);
+        linear::forward(self.threads, self.layer.linear(target), lora, x, (y, store), kept, scratch);
     }
 }
 

@@ -6,9 +6,10 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::config::ModelConfig;
+use crate::dora::Dora;
 use crate::error::Result;
 use crate::modules::{ModuleForm, ModuleRules};
-use crate::params::{Named, cast, matrix};
+use crate::params::{Named, cast, flat, matrix};
 use crate::real::Real;
 
 /// A linear layer that LoRA can be put on.
@@ -94,6 +95,8 @@ pub struct LoraConfig {
     pub rslora: bool,
     /// Probability of dropping an input of A while training, 0 to below 1.
     pub dropout: f32,
+    /// Each output has a magnitude of its own; see [`Dora`].
+    pub dora: bool,
 }
 
 impl LoraConfig {
@@ -114,6 +117,8 @@ pub struct LoraModule<T = f32> {
     pub rank: usize,
     /// Factor on the product.
     pub scale: T,
+    /// What DoRA adds.
+    pub dora: Option<Dora<T>>,
 }
 
 /// Where a LoRA module sits: layer index and projection.
@@ -175,7 +180,16 @@ impl<T: Real> Adapter<T> {
             let bound = 1.0 / (input as f64).sqrt();
             let a = (0..rank * input).map(|_| T::from_f64(rng.random_range(-bound..bound))).collect();
             let scale = T::from_f64(config.scale(rank, alpha));
-            (key, LoraModule { a, b: vec![T::ZERO; out * rank], rank, scale })
+            (
+                key,
+                LoraModule {
+                    a,
+                    b: vec![T::ZERO; out * rank],
+                    rank,
+                    scale,
+                    dora: config.dora.then(Dora::default),
+                },
+            )
         };
         let modules = forms.iter().map(&mut module).collect();
         Self { config, modules }
@@ -186,30 +200,36 @@ impl<T: Real> Adapter<T> {
         self.modules.get(&(layer, target))
     }
 
-    /// Every tensor under its PEFT name, by layer, then projection, A before B.
+    /// Every tensor under its PEFT name, by layer, then projection, A before B before the magnitude.
     pub fn iter(&self) -> Vec<Named<&[T]>> {
         let mut list = Vec::with_capacity(2 * self.modules.len());
         for (key, module) in &self.modules {
-            list.push(matrix(peft_name(*key, 'A'), module.a.as_slice(), module.in_features()));
-            list.push(matrix(peft_name(*key, 'B'), module.b.as_slice(), module.rank));
+            list.push(matrix(peft_name(*key, Factor::A), module.a.as_slice(), module.in_features()));
+            list.push(matrix(peft_name(*key, Factor::B), module.b.as_slice(), module.rank));
+            let magnitude = module.dora.as_ref().map(|dora| dora.magnitude.as_slice());
+            list.extend(magnitude.map(|values| flat(peft_name(*key, Factor::Magnitude), values)));
         }
         list
     }
 
-    /// As [`Adapter::iter`], to write into.
+    /// As [`Adapter::iter`], to write into. A DoRA adapter has to be prepared again afterwards.
     pub fn iter_mut(&mut self) -> Vec<Named<&mut [T]>> {
+        self.forget_norms();
         let mut list = Vec::with_capacity(2 * self.modules.len());
         for (key, module) in &mut self.modules {
             let (input, rank) = (module.in_features(), module.rank);
-            list.push(matrix(peft_name(*key, 'A'), module.a.as_mut_slice(), input));
-            list.push(matrix(peft_name(*key, 'B'), module.b.as_mut_slice(), rank));
+            list.push(matrix(peft_name(*key, Factor::A), module.a.as_mut_slice(), input));
+            list.push(matrix(peft_name(*key, Factor::B), module.b.as_mut_slice(), rank));
+            let magnitude = module.dora.as_mut().map(|dora| dora.magnitude.as_mut_slice());
+            list.extend(magnitude.map(|values| flat(peft_name(*key, Factor::Magnitude), values)));
         }
         list
     }
 
     /// Number of trainable numbers.
     pub fn parameters(&self) -> usize {
-        self.modules.values().map(|module| module.a.len() + module.b.len()).sum()
+        let magnitude = |module: &LoraModule<T>| module.dora.as_ref().map_or(0, |dora| dora.magnitude.len());
+        self.modules.values().map(|module| module.a.len() + module.b.len() + magnitude(module)).sum()
     }
 
     /// The same adapter in another precision.
@@ -219,6 +239,10 @@ impl<T: Real> Adapter<T> {
             b: cast(&module.b),
             rank: module.rank,
             scale: U::from_f64(module.scale.to_f64()),
+            dora: module
+                .dora
+                .as_ref()
+                .map(|dora| Dora { magnitude: cast(&dora.magnitude), norms: cast(&dora.norms) }),
         };
         Adapter {
             config: self.config.clone(),
@@ -227,7 +251,23 @@ impl<T: Real> Adapter<T> {
     }
 }
 
-/// PEFT's name of a LoRA factor (`factor` is `A` or `B`).
-pub fn peft_name((layer, target): ModuleKey, factor: char) -> String {
-    format!("base_model.model.model.layers.{layer}.{}.lora_{factor}.weight", target.path())
+/// One tensor of a LoRA module.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Factor {
+    /// `lora_A`, `[rank, in]`.
+    A,
+    /// `lora_B`, `[out, rank]`.
+    B,
+    /// `lora_magnitude_vector` of DoRA, `[out]`.
+    Magnitude,
+}
+
+/// PEFT's name of a tensor of a LoRA module.
+pub fn peft_name((layer, target): ModuleKey, factor: Factor) -> String {
+    let ending = match factor {
+        Factor::A => "lora_A.weight",
+        Factor::B => "lora_B.weight",
+        Factor::Magnitude => "lora_magnitude_vector",
+    };
+    format!("base_model.model.model.layers.{layer}.{}.{ending}", target.path())
 }

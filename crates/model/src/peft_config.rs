@@ -2,8 +2,8 @@
 //!
 //! PEFT loads a wrong adapter without a word when `target_modules`, `use_rslora` or `lora_alpha` is
 //! missing, because its defaults then stand in for the truth. Here the five keys that decide the
-//! numbers must be written in the file, and every form that this crate does not compute (DoRA,
-//! biases, saved modules, initialisations that rewrite the base) is refused by key.
+//! numbers must be written in the file, and every form that this crate does not compute
+//! (biases, saved modules, initialisations that rewrite the base) is refused by key.
 //!
 //! Which modules it means is decided in [`crate::modules`].
 
@@ -25,6 +25,8 @@ pub(crate) struct PeftConfig {
     pub(crate) alpha: f64,
     /// Scale by alpha/sqrt(rank) in place of alpha/rank.
     pub(crate) use_rslora: bool,
+    /// Every module has a magnitude vector.
+    pub(crate) use_dora: bool,
     /// Dropout used in training; does not act afterwards.
     pub(crate) dropout: f64,
     /// `base_model_name_or_path`.
@@ -52,6 +54,7 @@ impl PeftConfig {
             rank: checked_rank(&file, "r", rank)?,
             alpha: checked_alpha(&file, "lora_alpha", alpha)?,
             use_rslora,
+            use_dora: file.bool("use_dora")?.unwrap_or(false),
             dropout: file.f64("lora_dropout")?.unwrap_or(0.0),
             base_model: file.str("base_model_name_or_path")?.map(str::to_owned),
             rules: ModuleRules {
@@ -181,7 +184,7 @@ fn refuse_unsupported(file: &JsonFile) -> Result<()> {
         None | Some("none") => {}
         Some(other) => return Err(file.error("bias", format!("`{other}` is not supported; none is"))),
     }
-    for key in ["use_dora", "lora_bias", "fan_in_fan_out", "use_qalora"] {
+    for key in ["lora_bias", "fan_in_fan_out", "use_qalora"] {
         if file.bool(key)?.unwrap_or(false) {
             return Err(file.error(key, "is not supported; train or merge without it"));
         }

@@ -80,7 +80,7 @@ impl Kto {
 
 /// What a training pass on judged answers adds up. Rewards are beta * (policy - reference).
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct Judged {
+pub struct PreferenceSum {
     /// Sum of the losses.
     pub loss: f64,
     /// Pairs (DPO) or answers (KTO).
@@ -95,7 +95,7 @@ pub struct Judged {
     pub tokens: usize,
 }
 
-impl std::ops::AddAssign for Judged {
+impl std::ops::AddAssign for PreferenceSum {
     fn add_assign(&mut self, other: Self) {
         self.loss += other.loss;
         self.items += other.items;
@@ -121,19 +121,19 @@ pub fn dpo_loss_and_grads<T: Real>(
     scale: f64,
     grads: &mut Grads<T>,
     ws: &mut Workspace<T>,
-) -> Result<Judged> {
+) -> Result<PreferenceSum> {
     check_references(batch, reference)?;
     if !batch.segments().is_multiple_of(2) {
         return Err(ModelError::Input(format!("{} sequences are no pairs", batch.segments())));
     }
-    let mut judged = Judged::default();
+    let mut judged = PreferenceSum::default();
     sequence_grads(model, adapter, batch, grads, ws, &mut |losses| {
         let mut weights = Vec::with_capacity(losses.len());
         for (pair, reference) in losses.chunks_exact(2).zip(reference.chunks_exact(2)) {
             let (policy, reference) = ([-pair[0].nll_sum, -pair[1].nll_sum], [reference[0], reference[1]]);
             let Score { loss, slope } = dpo.score(policy, reference);
             let rewards = [0, 1].map(|side| dpo.beta * (policy[side] - reference[side]));
-            judged += Judged {
+            judged += PreferenceSum {
                 loss,
                 items: 1,
                 chosen: (rewards[0], 1),
@@ -162,20 +162,20 @@ pub fn kto_loss_and_grads<T: Real>(
     scale: f64,
     grads: &mut Grads<T>,
     ws: &mut Workspace<T>,
-) -> Result<Judged> {
+) -> Result<PreferenceSum> {
     check_references(batch, reference)?;
     if desirable.len() != batch.segments() {
         let (verdicts, answers) = (desirable.len(), batch.segments());
         return Err(ModelError::Input(format!("{verdicts} verdicts on {answers} answers")));
     }
-    let mut judged = Judged::default();
+    let mut judged = PreferenceSum::default();
     sequence_grads(model, adapter, batch, grads, ws, &mut |losses| {
         let answers = losses.iter().zip(desirable).zip(reference);
         let one = |((answer, &desirable), &reference): ((&Loss, &bool), &f64)| {
             let policy = -answer.nll_sum;
             let Score { loss, slope } = kto.score(desirable, policy, reference, kl);
             let reward = kto.beta * (policy - reference);
-            judged += Judged {
+            judged += PreferenceSum {
                 loss,
                 items: 1,
                 chosen: if desirable { (reward, 1) } else { (0.0, 0) },

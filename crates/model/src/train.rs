@@ -281,6 +281,13 @@ pub(crate) fn check_adapter<T: Real>(model: &Model<T>, adapter: Option<&Adapter<
                 "adapter module layers.{layer}.{name} does not fit the model"
             )));
         }
+        if let Some(dora) = &module.dora
+            && (dora.magnitude.len() != out || dora.norms.len() != out)
+        {
+            return Err(ModelError::Input(
+                "a DoRA adapter must be prepared for its model after it is loaded or changed".to_owned(),
+            ));
+        }
     }
     Ok(())
 }
@@ -292,9 +299,18 @@ fn check_grads<T: Real>(model: &Model<T>, adapter: Option<&Adapter<T>>, grads: &
             values.storage()
         )));
     }
+    let dora = adapter.is_some_and(|adapter| adapter.modules.values().any(|module| module.dora.is_some()));
+    if dora && grads.weights.is_some() {
+        // The norms are constants of the backward pass, and base weights are in them.
+        return Err(ModelError::Input("base weights are not trained beneath a DoRA adapter".to_owned()));
+    }
     let fits = grads.lora.iter().all(|((layer, target), grad)| {
         let module = adapter.and_then(|adapter| adapter.module(*layer, *target));
-        module.is_some_and(|module| module.a.len() == grad.a.len() && module.b.len() == grad.b.len())
+        module.is_some_and(|module| {
+            let magnitude = module.dora.as_ref().map_or(0, |dora| dora.magnitude.len());
+            let lengths = (module.a.len(), module.b.len(), magnitude);
+            lengths == (grad.a.len(), grad.b.len(), grad.magnitude.len())
+        })
     });
     if fits { Ok(()) } else { Err(ModelError::Input("gradients were made for another adapter".to_owned())) }
 }

@@ -8,7 +8,7 @@ use crate::attention::{AttentionScratch, Block, push_blocks};
 use crate::batch::Packed;
 use crate::config::ModelConfig;
 use crate::grads::Grads;
-use crate::linear::LinearScratch;
+use crate::linear::{Kept, LinearScratch};
 use crate::real::Real;
 use crate::rope::RopeTable;
 use crate::threads::Threads;
@@ -82,8 +82,8 @@ pub(crate) struct LayerActs<T> {
     /// `[m, intermediate]`.
     pub(crate) gate: Vec<T>,
     pub(crate) up: Vec<T>,
-    /// x Aᵀ of each LoRA target, by `Target as usize`.
-    pub(crate) u: [Vec<T>; 7],
+    /// What each LoRA target keeps, by `Target as usize`.
+    pub(crate) kept: [Kept<T>; 7],
 }
 
 /// Buffers that mean nothing between two steps of a pass.

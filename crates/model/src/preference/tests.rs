@@ -59,7 +59,7 @@ fn slopes_are_derivatives() {
 }
 
 /// The gradient of one pass on `threads` threads, and what it summed up.
-fn pass(which: &str, adapter: &Adapter<f64>, threads: usize) -> (Judged, Grads<f64>) {
+fn pass(which: &str, adapter: &Adapter<f64>, threads: usize) -> (PreferenceSum, Grads<f64>) {
     let (model, batch) = (tiny::model(tiny::config(), 1), batch());
     let reference = log_probs(&model, None, &batch);
     let (mut grads, mut ws) = (Grads::lora(adapter), Workspace::new(threads));

@@ -134,8 +134,14 @@ fn an_adapter_alone_learns_and_leaves_the_base_as_it_was() {
     let config = tiny::config();
     let model = tiny::model(config.clone(), 1).cast::<f32>();
     let before = model.clone();
-    let lora =
-        LoraConfig { rank: 8, alpha: 16.0, targets: Target::ALL.to_vec(), rslora: false, dropout: 0.0 };
+    let lora = LoraConfig {
+        rank: 8,
+        alpha: 16.0,
+        targets: Target::ALL.to_vec(),
+        rslora: false,
+        dropout: 0.0,
+        dora: false,
+    };
     let mut adapter = Adapter::init(lora, &config, 3);
     let batch = tiny::batch(&config, &[6], 2);
     let plain = logits(&model, None, &batch.tokens).unwrap();

@@ -107,8 +107,14 @@ fn what_is_written_is_read_back_the_same_and_has_the_same_bytes() {
 #[test]
 fn the_written_config_has_the_keys_that_other_readers_need() {
     let config = base("qwen2");
-    let lora =
-        LoraConfig { rank: 4, alpha: 8.0, targets: vec![Target::V, Target::Q], rslora: false, dropout: 0.05 };
+    let lora = LoraConfig {
+        rank: 4,
+        alpha: 8.0,
+        targets: vec![Target::V, Target::Q],
+        rslora: false,
+        dropout: 0.05,
+        dora: false,
+    };
     let adapter = Adapter::<f32>::init(lora.clone(), &config, 7);
     let (bytes, tensors) = adapter_bytes(&adapter, &config, "tiny/base").unwrap();
     let text = String::from_utf8(bytes.clone()).unwrap();

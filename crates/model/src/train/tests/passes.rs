@@ -131,7 +131,14 @@ fn dropout_drops_its_share_and_keeps_the_mean() {
     let mut config = tiny::config();
     config.hidden_size = 64;
     let model = tiny::model(config.clone(), 1);
-    let lora = LoraConfig { rank: 64, alpha: 64.0, targets: vec![Target::Q], rslora: false, dropout: 0.3 };
+    let lora = LoraConfig {
+        rank: 64,
+        alpha: 64.0,
+        targets: vec![Target::Q],
+        rslora: false,
+        dropout: 0.3,
+        dora: false,
+    };
     let mut adapter = Adapter::<f64>::init(lora, &config, 2);
     let module = adapter.modules.get_mut(&(0, Target::Q)).unwrap();
     module.a.iter_mut().enumerate().for_each(|(at, a)| *a = f64::from(u8::from(at % 65 == 0)));
@@ -151,8 +158,8 @@ fn dropout_drops_its_share_and_keeps_the_mean() {
             &acts.rstd_input,
             &mut x,
         );
-        let kept: Vec<bool> = acts.u[Target::Q as usize].iter().map(|u| *u != 0.0).collect();
-        for ((u, x), kept) in acts.u[Target::Q as usize].iter().zip(&x).zip(&kept) {
+        let kept: Vec<bool> = acts.kept[Target::Q as usize].u.iter().map(|u| *u != 0.0).collect();
+        for ((u, x), kept) in acts.kept[Target::Q as usize].u.iter().zip(&x).zip(&kept) {
             assert!(!kept || (u - x / (1.0 - f64::from(0.3_f32))).abs() < 1e-12, "{u} of {x}");
         }
         let count = kept.len() as f64;
