@@ -39,12 +39,38 @@ pub struct Message {
     /// Tool calls of an assistant turn, as OpenAI writes them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tool_calls: Option<serde_json::Value>,
+    /// Whatever else a template may ask for: `name`, `tool_call_id`, `reasoning_content`, ...
+    #[serde(flatten)]
+    pub extra: serde_json::Map<String, serde_json::Value>,
 }
 
 impl Message {
     /// A plain text turn.
     pub fn new(role: impl Into<String>, content: impl Into<String>) -> Self {
-        Self { role: role.into(), content: content.into(), tool_calls: None }
+        let extra = serde_json::Map::new();
+        Self { role: role.into(), content: content.into(), tool_calls: None, extra }
+    }
+}
+
+/// What a template renders: the turns, and the functions that the assistant may call.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Chat<'a> {
+    /// The turns, oldest first.
+    pub messages: &'a [Message],
+    /// JSON schemas of the functions, as OpenAI writes them.
+    pub tools: Option<&'a serde_json::Value>,
+}
+
+impl<'a> From<&'a [Message]> for Chat<'a> {
+    fn from(messages: &'a [Message]) -> Self {
+        Self { messages, tools: None }
+    }
+}
+
+impl Chat<'_> {
+    /// The conversation before turn `turn`.
+    pub(crate) fn before(self, turn: usize) -> Self {
+        Self { messages: &self.messages[..turn], ..self }
     }
 }
 
@@ -86,16 +112,33 @@ impl ChatTemplate {
             (dir.join("tokenizer_config.json"), source)
         } else {
             let hint = "the folder has no chat template there nor in tokenizer_config.json; \
-                        take an instruction-tuned model or add the template";
+                        take an instruction-tuned model, or give it a chat template";
             return Err(ModelError::MissingFile { path: own_file, hint: hint.to_owned() });
         };
-        let mut template = Self::from_source(&origin.display().to_string(), &source, now)?;
+        Ok(Self::from_source(&origin.display().to_string(), &source, now)?.with_special(settings.as_ref()))
+    }
+
+    /// A template file instead of the folder's own, with the folder's special tokens.
+    pub fn from_file(
+        file: &Path,
+        dir: &Path,
+        now: impl Fn() -> Timestamp + Send + Sync + 'static,
+    ) -> Result<Self> {
+        let source = read_text(file)?.ok_or_else(|| ModelError::MissingFile {
+            path: file.to_owned(),
+            hint: "name a file with a Jinja chat template".to_owned(),
+        })?;
+        let template = Self::from_source(&file.display().to_string(), &source, now)?;
+        Ok(template.with_special(TokenizerSettings::read(dir)?.as_ref()))
+    }
+
+    fn with_special(mut self, settings: Option<&TokenizerSettings>) -> Self {
         for key in ["bos_token", "eos_token", "unk_token", "pad_token"] {
-            if let Some(text) = settings.as_ref().and_then(|s| s.special(key)) {
-                template.special.push((key, text.to_owned()));
+            if let Some(text) = settings.and_then(|settings| settings.special(key)) {
+                self.special.push((key, text.to_owned()));
             }
         }
-        Ok(template)
+        self
     }
 
     /// Compiles template text; `origin` names it in errors. No special token is defined.
@@ -134,11 +177,12 @@ impl ChatTemplate {
 
     /// The text of a conversation. With `add_generation_prompt` it ends where the assistant begins.
     pub fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String> {
-        Ok(self.render_marked(messages, add_generation_prompt)?.text)
+        Ok(self.render_chat(messages.into(), add_generation_prompt)?.text)
     }
 
-    /// As [`Self::render`], with the ranges that `{% generation %}` blocks printed.
-    pub fn render_marked(&self, messages: &[Message], add_generation_prompt: bool) -> Result<Rendered> {
+    /// As [`Self::render`], with functions, and with the ranges that `{% generation %}` blocks printed.
+    pub fn render_chat(&self, chat: Chat<'_>, add_generation_prompt: bool) -> Result<Rendered> {
+        let Chat { messages, tools } = chat;
         if messages.iter().any(|message| message.content.contains([OPEN, CLOSE])) {
             return Err(self.error("a message holds U+10FFF0 or U+10FFF1, which are used as marks"));
         }
@@ -147,7 +191,7 @@ impl ChatTemplate {
         let turns = context! {
             messages => Value::from(Serde(messages)),
             add_generation_prompt,
-            tools => Value::from(()),
+            tools => tools.map_or_else(|| Value::from(()), |tools| Value::from(Serde(tools))),
             documents => Value::from(()),
         };
         let template = self

@@ -56,12 +56,12 @@ pub mod workspace;
 
 pub use batch::Packed;
 pub use cache::KvCache;
-pub use chat::{ChatTemplate, Message};
+pub use chat::{Chat, ChatTemplate, Message, Rendered};
 pub use config::{Family, Llama3Scaling, ModelConfig};
 pub use decode::Decoder;
 pub use dora::Dora;
 pub use error::{ModelError, Result};
-pub use example::{AnswerSpan, Example, answer_span, encode_example};
+pub use example::{Example, Judged, Preference, encode_chat, encode_example, encode_text, turns_end};
 pub use fingerprint::base_fingerprint;
 pub use generate::{Finish, GenerateOptions, Generation, TokenOut, generate};
 pub use grads::{Grads, LoraGrad};
