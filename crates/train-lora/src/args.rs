@@ -2,8 +2,10 @@
 
 use std::path::PathBuf;
 
-use clap::{ArgAction, Subcommand, ValueEnum};
+use clap::{Subcommand, ValueEnum};
 use nightshift_core::config::Schedule;
+
+use crate::variant::{self, Names, VariantFlags};
 
 /// Arguments of `train-lora`.
 #[derive(Debug, Clone, Default, PartialEq, clap::Args)]
@@ -110,9 +112,10 @@ pub struct SettingFlags {
     /// LoRA alpha; the update is scaled by alpha / rank [default: 32]
     #[arg(long, value_name = "X")]
     pub alpha: Option<f64>,
-    /// Adapted matrices, separated by commas, or `all-linear` [default: q_proj,k_proj,v_proj,o_proj]
-    #[arg(long, value_name = "NAMES", value_delimiter = ',', action = ArgAction::Set, num_args = 1)]
-    pub targets: Option<Vec<String>>,
+    /// Adapted modules: names separated by commas, `all-linear`, or one regular expression on the whole
+    /// path (`model.layers.0.self_attn.q_proj`) [default: q_proj,k_proj,v_proj,o_proj]
+    #[arg(long, value_name = "NAMES", value_parser = variant::names)]
+    pub targets: Option<Names>,
     /// Rows in one forward pass [default: 4]
     #[arg(long, value_name = "N")]
     pub batch_size: Option<usize>,
@@ -170,6 +173,9 @@ pub struct SettingFlags {
     /// Arithmetic of the base weights
     #[arg(long, value_name = "TYPE", value_parser = ["f32"])]
     pub dtype: Option<String>,
+    /// Which kind of LoRA.
+    #[command(flatten)]
+    pub variant: VariantFlags,
 }
 
 #[cfg(test)]

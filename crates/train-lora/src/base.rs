@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use nightshift_core::jiff::Timestamp;
 use nightshift_core::release::{self, MANIFEST};
 use nightshift_core::{Exit, Failure};
-use nightshift_model::{Adapter, ChatTemplate, Model, ModelConfig, ModelError, Tokenizer, base_fingerprint};
+use nightshift_model::{
+    Adapter, ChatTemplate, Model, ModelConfig, ModelError, Threads, Tokenizer, base_fingerprint,
+};
 
 /// How conversations become tokens.
 #[derive(Debug, Clone)]
@@ -45,8 +47,8 @@ impl Base {
     }
 
     /// Reads an adapter made for this base; one that names another base in its manifest is refused.
-    pub(crate) fn adapter(&self, dir: &Path) -> Result<Adapter, Failure> {
-        let adapter = Adapter::load(dir, &self.model.config).map_err(refused)?;
+    pub(crate) fn adapter(&self, dir: &Path, threads: usize) -> Result<Adapter, Failure> {
+        let mut adapter = Adapter::load(dir, &self.model.config).map_err(refused)?;
         if dir.join(MANIFEST).exists() {
             let manifest = release::load_manifest(dir)?;
             if manifest.base_fingerprint != self.fingerprint {
@@ -60,6 +62,7 @@ impl Base {
                 return Err(Failure::refused(message).hint("name the base it was trained on with --base"));
             }
         }
+        adapter.prepare(&self.model, Threads::new(threads));
         Ok(adapter)
     }
 }

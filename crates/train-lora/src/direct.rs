@@ -8,7 +8,7 @@ use std::path::Path;
 use nightshift_core::random::sha256_hex;
 use nightshift_core::release::ADAPTER_CONFIG;
 use nightshift_core::{Ctx, Failure, Outcome, files};
-use nightshift_model::{Adapter, adapter_bytes};
+use nightshift_model::{Adapter, ModelConfig, adapter_bytes};
 
 use crate::args::{Args, SettingFlags};
 use crate::base::{Base, Text, refused};
@@ -18,6 +18,7 @@ use crate::publish::Folder;
 use crate::report::{self, TrainReport};
 use crate::settings::Settings;
 use crate::train::{self, Job, News};
+use crate::variant;
 
 const CHECKPOINTS: &str = ".checkpoints";
 
@@ -30,7 +31,7 @@ pub(crate) fn run(ctx: &Ctx, args: &Args, data: &Path, out: &Path) -> Result<Out
     let base = Base::load(&base_dir)?;
     let adapter = match &args.paths.init_adapter {
         Some(dir) => going_on(&base, dir, &args.settings, &mut settings)?,
-        None => Adapter::init(settings.lora(), &base.model.config, settings.seed),
+        None => settings.adapter(&base.model)?,
     };
     let order = settings.order(encoded.len(), 0, 0);
     let mut report = TrainReport {
@@ -131,21 +132,37 @@ fn going_on(
     flags: &SettingFlags,
     settings: &mut Settings,
 ) -> Result<Adapter, Failure> {
-    let adapter = base.adapter(dir)?;
-    let form = &adapter.config;
+    let adapter = base.adapter(dir, train::threads(settings.train.threads))?;
+    let (form, variant) = (&adapter.config, &flags.variant);
     let disagrees = [
-        ("--rank", flags.rank.is_some() && form.rank != settings.train.rank),
-        ("--alpha", flags.alpha.is_some() && form.alpha != settings.train.alpha),
-        ("--targets", flags.targets.is_some() && form.targets != settings.targets),
+        ("--rank", flags.rank.is_some_and(|rank| rank != form.rank)),
+        ("--alpha", flags.alpha.is_some_and(|alpha| alpha != form.alpha)),
+        ("--targets", flags.targets.is_some() && !same_modules(&base.model.config, settings, &adapter)?),
+        ("--exclude", variant.exclude.is_some() && !same_modules(&base.model.config, settings, &adapter)?),
+        ("--rank-pattern", variant.rank_pattern.is_some()),
+        ("--alpha-pattern", variant.alpha_pattern.is_some()),
+        ("--rslora", variant.rslora.is_some_and(|rslora| rslora != form.rslora)),
+        ("--dora", variant.dora.is_some_and(|dora| dora != form.dora)),
     ];
     if let Some((flag, _)) = disagrees.iter().find(|(_, disagrees)| *disagrees) {
         let message = format!("{flag} differs from the adapter in {}", dir.display());
         return Err(Failure::usage(message).hint(format!("leave out {flag}: the adapter's own holds")));
     }
-    settings.train.rank = form.rank;
-    settings.train.alpha = form.alpha;
-    settings.targets.clone_from(&form.targets);
+    let train = &mut settings.train;
+    (train.rank, train.alpha, train.rslora, train.dora) = (form.rank, form.alpha, form.rslora, form.dora);
+    train.targets = form.targets.iter().map(|target| target.name().to_owned()).collect();
+    (train.exclude, train.rank_pattern, train.alpha_pattern) = Default::default();
+    let mut adapter = adapter;
+    // How it was trained before does not bind this training.
+    adapter.config.dropout = settings.train.dropout as f32;
     Ok(adapter)
+}
+
+/// Whether the flags choose the modules that the adapter has.
+fn same_modules(shape: &ModelConfig, settings: &Settings, adapter: &Adapter) -> Result<bool, Failure> {
+    let rules = variant::rules(&settings.train)?;
+    let forms = rules.resolve(shape, 1, 1.0).map_err(|error| Failure::usage(error.to_string()))?;
+    Ok(forms.keys().eq(adapter.modules.keys()))
 }
 
 fn run_key(

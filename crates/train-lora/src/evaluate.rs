@@ -47,8 +47,8 @@ pub(crate) fn run(ctx: &Ctx, args: &EvaluateArgs) -> Result<Outcome, Failure> {
         return Err(Failure::nothing(format!("{} holds no row to evaluate", args.data.display())));
     }
     let base = Base::load(&base_dir)?;
-    let adapter = args.adapter.as_deref().map(|dir| base.adapter(dir)).transpose()?;
     let threads = train::threads(args.threads.unwrap_or(ctx.config.train.threads));
+    let adapter = args.adapter.as_deref().map(|dir| base.adapter(dir, threads)).transpose()?;
     let started = ctx.clock.elapsed();
     let loss = train::evaluate(ctx, &base.model, adapter.as_ref(), &examples, threads)?;
     let seconds = (ctx.clock.elapsed() - started).as_secs_f64();

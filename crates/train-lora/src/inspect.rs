@@ -26,6 +26,7 @@ struct Report {
     rank: Option<usize>,
     alpha: Option<f64>,
     rslora: Option<bool>,
+    dora: Option<bool>,
     targets: Vec<String>,
     parameters: Option<usize>,
     /// `base_model_name_or_path`.
@@ -108,9 +109,13 @@ fn check_tensors(ctx: &Ctx, args: &InspectArgs, dir: &Path, report: &mut Report)
             report.rank = Some(facts.rank);
             report.alpha = Some(facts.alpha);
             report.rslora = Some(facts.rslora);
+            report.dora = Some(facts.dora);
             report.targets = facts.targets;
             report.parameters = Some(facts.parameters);
             report.base = facts.base_model;
+            if facts.dora {
+                report.notes.push("a DoRA adapter: |update| leaves out what its magnitudes scale".into());
+            }
             if facts.no_effect {
                 report.notes.push("every B is zero: the adapter changes nothing".into());
             }
@@ -270,6 +275,7 @@ mod tests {
             b: vec![1.0, 2.0, 3.0, 4.0],
             rank: 2,
             scale: 0.5_f32,
+            dora: None,
         };
         let product = [21.0_f32, 24.0, 27.0, 47.0, 54.0, 61.0];
         assert!((update_norm(&module) - 0.5 * norm(&product)).abs() < 1e-9);

@@ -23,6 +23,7 @@ mod report;
 mod select;
 mod settings;
 mod train;
+pub mod variant;
 
 pub use args::Args;
 use args::{Command, PathFlags, SettingFlags};

@@ -11,7 +11,6 @@ use nightshift_core::release::{self, NewRelease};
 use nightshift_core::rusqlite::OptionalExtension;
 use nightshift_core::store::Store;
 use nightshift_core::{Ctx, Exit, Failure, OrFail, Outcome, files};
-use nightshift_model::Adapter;
 use serde::{Deserialize, Serialize};
 
 use crate::args::Args;
@@ -140,7 +139,7 @@ impl Night {
         enough(draft.examples(), settings, draft.dropped())?;
         let speed = if measure || draft.has_older() {
             let rows = draft.probe(PROBE_ROWS, &text);
-            let adapter = Adapter::init(settings.lora(), &base.model.config, settings.seed);
+            let adapter = settings.adapter(&base.model)?;
             Some(train::tokens_per_s(ctx, &base.model, &adapter, &rows, settings)?)
         } else {
             None
@@ -270,7 +269,7 @@ fn train(
         settings,
         checkpoints: Checkpoints::new(folder, &plan.run_key),
     };
-    let adapter = Adapter::init(settings.lora(), &base.model.config, settings.seed);
+    let adapter = settings.adapter(&base.model)?;
     train::train(&job, adapter, &|news| match news {
         News::Note(line) => log.say(ctx, line),
         News::Step(step) => log.write(ctx, &step.sentence()),

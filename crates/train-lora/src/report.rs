@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::data::Dropped;
 use crate::settings::Settings;
+use crate::variant;
 
 /// A mean loss per answer token above this is said to be too high: the adapter learned little.
 pub(crate) const HIGH_LOSS: f64 = 2.0;
@@ -188,7 +189,6 @@ pub(crate) fn config_json(
 ) -> Value {
     let [base, data, out] = places;
     let train = &settings.train;
-    let targets: Vec<&str> = settings.targets.iter().map(|target| target.name()).collect();
     json!({
         "base_model": base,
         "training_data": data,
@@ -202,7 +202,9 @@ pub(crate) fn config_json(
         "max_seq_length": train.max_length,
         "training_timestamp": rfc3339(ctx.clock.now()),
         "training_examples": report.examples.new + report.examples.older,
-        "target_modules": targets,
+        "target_modules": train.targets,
+        "variant": variant::identity(train),
+        "gradient_checkpointing": train.gradient_checkpointing,
         "schedule": train.schedule,
         "warmup_steps": train.warmup_steps,
         "weight_decay": train.weight_decay,

@@ -1,13 +1,15 @@
 //! The settings of one training: config with the flags laid over it, checked.
 
-use nightshift_core::config::{self, Train};
+use nightshift_core::config::Train;
 use nightshift_core::random::sha256_hex;
 use nightshift_core::{Ctx, Failure};
-use nightshift_model::{LoraConfig, Target};
+use nightshift_model::{Adapter, Model, Threads};
 use serde_json::json;
 
 use crate::args::SettingFlags;
 use crate::order::Order;
+use crate::train::threads;
+use crate::variant;
 
 /// Seed of a run that names none.
 const DEFAULT_SEED: u64 = 0;
@@ -17,8 +19,6 @@ const DEFAULT_SEED: u64 = 0;
 pub(crate) struct Settings {
     /// The section `train` with the flags over it.
     pub(crate) train: Train,
-    /// Its targets.
-    pub(crate) targets: Vec<Target>,
     /// Seed of the adapter, the order and the replay draw.
     pub(crate) seed: u64,
     /// Tokens of one forward pass under `--packing`.
@@ -34,25 +34,23 @@ impl Settings {
     pub(crate) fn new(ctx: &Ctx, flags: &SettingFlags, shuffle: bool) -> Result<Self, Failure> {
         let mut train = ctx.config.train.clone();
         overlay(&mut train, flags);
+        variant::overlay(&mut train, &flags.variant)?;
         check(&train)?;
-        let targets = targets(&train.targets)?;
         let pack_len = flags.pack_len.filter(|_| flags.packing);
         if pack_len == Some(0) || flags.max_steps == Some(0) {
             return Err(Failure::usage("--pack-len and --max-steps must be above 0"));
         }
         let seed = ctx.seed.unwrap_or(DEFAULT_SEED);
-        Ok(Self { train, targets, seed, pack: pack_len, max_steps: flags.max_steps, shuffle })
+        Ok(Self { train, seed, pack: pack_len, max_steps: flags.max_steps, shuffle })
     }
 
-    /// Settings of a fresh adapter.
-    pub(crate) fn lora(&self) -> LoraConfig {
-        LoraConfig {
-            rank: self.train.rank,
-            alpha: self.train.alpha,
-            targets: self.targets.clone(),
-            rslora: false,
-            dropout: 0.0,
-        }
+    /// A fresh adapter on `model`; exit 2 when targets, patterns or ranks do not fit this base.
+    pub(crate) fn adapter(&self, model: &Model) -> Result<Adapter, Failure> {
+        let (lora, rules) = (variant::lora(&self.train), variant::rules(&self.train)?);
+        let adapter = Adapter::init_by(lora, &rules, &model.config, self.seed);
+        let mut adapter = adapter.map_err(|error| Failure::usage(format!("train.targets: {error}")))?;
+        adapter.prepare(model, Threads::new(threads(self.train.threads)));
+        Ok(adapter)
     }
 
     /// The order of `rows` rows joined in every epoch by `drawn` of `pool` others.
@@ -73,12 +71,11 @@ impl Settings {
     /// Digest of every setting that has a say in the adapter's bytes.
     pub(crate) fn digest(&self) -> String {
         let train = &self.train;
-        let targets: Vec<&str> = self.targets.iter().map(|target| target.name()).collect();
         let text = json!([
-            "train-lora settings 1",
+            "train-lora settings 2",
             train.rank,
             train.alpha,
-            targets,
+            variant::identity(train),
             train.batch_size,
             train.gradient_accumulation,
             train.learning_rate,
@@ -155,33 +152,6 @@ fn check(train: &Train) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The matrices behind their names, each once, in the order in which a layer uses them.
-fn targets(names: &[String]) -> Result<Vec<Target>, Failure> {
-    let mut found = Vec::with_capacity(names.len());
-    for name in names {
-        match Target::from_name(name) {
-            Some(target) => found.push(target),
-            None if name == "all-linear" => found.extend(Target::ALL),
-            None => return Err(unknown_target(name)),
-        }
-    }
-    found.sort_unstable();
-    found.dedup();
-    if found.is_empty() {
-        return Err(Failure::usage("train.targets is empty").hint("write q_proj,k_proj,v_proj,o_proj"));
-    }
-    Ok(found)
-}
-
-fn unknown_target(name: &str) -> Failure {
-    let known = Target::ALL.map(Target::name);
-    let failure = Failure::usage(format!("`{name}` is no matrix that LoRA can be put on"));
-    match config::nearest(name, known.into_iter().chain(["all-linear"])) {
-        Some(near) => failure.hint(format!("did you mean `{near}`?")),
-        None => failure.hint(format!("the targets are {} and all-linear", known.join(", "))),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -194,7 +164,7 @@ mod tests {
     #[test]
     fn flags_win_and_the_digest_follows_what_matters() {
         let plain = settings(&SettingFlags::default()).unwrap();
-        assert_eq!((plain.train.rank, plain.targets.len(), plain.pack), (16, 4, None));
+        assert_eq!((plain.train.rank, plain.train.targets.len(), plain.pack), (16, 4, None));
         let flags = SettingFlags { rank: Some(4), ..SettingFlags::default() };
         assert_ne!(settings(&flags).unwrap().digest(), plain.digest());
         let flags = SettingFlags { threads: Some(1), checkpoint_steps: Some(3), ..SettingFlags::default() };
@@ -206,9 +176,10 @@ mod tests {
         let targets =
             |name: &str| SettingFlags { targets: Some(vec![name.into()]), ..SettingFlags::default() };
         let failure = settings(&targets("q_porj")).unwrap_err();
-        assert_eq!((failure.exit().code(), failure.hints()[0].as_str()), (2, "did you mean `q_proj`?"));
-        assert!(settings(&targets("transformer")).unwrap_err().hints()[0].contains("down_proj"));
-        assert_eq!(settings(&targets("all-linear")).unwrap().targets.len(), 7);
+        assert_eq!(failure.exit().code(), 2);
+        assert!(failure.chain().contains("train.targets: `q_porj`"), "{}", failure.chain());
+        assert!(failure.chain().contains("did you mean `q_proj`?"), "{}", failure.chain());
+        assert!(settings(&targets("all-linear")).is_ok());
         let flags = SettingFlags { rank: Some(0), ..SettingFlags::default() };
         assert!(settings(&flags).unwrap_err().chain().contains("train.rank"));
         let flags = SettingFlags { learning_rate: Some(f64::NAN), ..SettingFlags::default() };

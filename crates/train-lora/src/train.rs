@@ -5,10 +5,12 @@
 //! resumed run ends with the same bytes as an undisturbed one.
 
 use nightshift_core::config::Schedule as Shape;
-use nightshift_core::{Ctx, Failure};
+use nightshift_core::{Ctx, Failure, random};
 use nightshift_model::{
     AdamW, Adapter, Grads, Loss, Model, ModelError, Packed, Schedule, ScheduleKind, Workspace, loss_and_grads,
 };
+
+use rand::RngExt;
 
 use crate::base::refused;
 use crate::checkpoint::{Checkpoints, State, Tensors};
@@ -16,6 +18,7 @@ use crate::data::Encoded;
 use crate::order::Order;
 use crate::report::StepMetric;
 use crate::settings::Settings;
+use crate::variant;
 
 /// Tokens of one forward pass in an evaluation.
 const EVALUATE_TOKENS: usize = 1024;
@@ -141,7 +144,7 @@ impl<'a> Run<'a> {
             optimiser: AdamW::new(BETA1, BETA2, EPSILON, train.weight_decay),
             schedule: Schedule { kind, warmup: train.warmup_steps, total: job.order.total_steps() },
             grads: Grads::lora(&adapter),
-            workspace: Workspace::new(threads(train.threads)),
+            workspace: variant::workspace(train, threads(train.threads)),
             lengths: job.examples.iter().map(|row| row.example.tokens.len()).collect(),
             steps: Vec::new(),
             saved: None,
@@ -157,8 +160,9 @@ impl<'a> Run<'a> {
         let answer_tokens: usize = window.iter().map(|&row| job.examples[row].answer_tokens()).sum();
         self.grads.zero();
         let mut loss = Loss::default();
-        for pass in job.order.passes(window, &self.lengths) {
+        for (number, pass) in job.order.passes(window, &self.lengths).iter().enumerate() {
             job.ctx.stop.check()?;
+            self.workspace.set_dropout_seed(self.dropout_seed(number));
             let batch = pack(pass.iter().map(|&row| &job.examples[row]));
             let scale = 1.0 / answer_tokens as f32;
             loss += loss_and_grads(
@@ -174,7 +178,10 @@ impl<'a> Run<'a> {
         let max = job.settings.train.max_grad_norm;
         let grad_norm = self.grads.clip_global_norm(max).map_err(|error| self.ran_away(error))?;
         let lr = job.settings.train.learning_rate * self.schedule.factor(self.steps.len());
-        self.optimiser.step(&mut self.grads.with_adapter(&mut self.adapter), lr).map_err(refused)?;
+        let ratio = job.settings.train.loraplus_lr_ratio;
+        let mut parameters = self.grads.with_adapter(&mut self.adapter, ratio);
+        self.optimiser.step(&mut parameters, lr).map_err(refused)?;
+        self.adapter.prepare(job.model, self.workspace.threads());
         if let Some(bad) =
             self.adapter.iter().iter().find(|tensor| !tensor.values.iter().all(|x| x.is_finite()))
         {
@@ -190,6 +197,12 @@ impl<'a> Run<'a> {
             answer_tokens,
             seconds: (clock.elapsed() - started).as_secs_f64(),
         })
+    }
+
+    /// Seed of dropout and noise in the pass with this number of the step at hand.
+    fn dropout_seed(&self, pass: usize) -> u64 {
+        let place = format!("dropout {} {pass}", self.steps.len());
+        random::rng(self.job.settings.seed, &place).random()
     }
 
     /// NaN or infinity, with the step; nothing of this run goes live.
@@ -237,6 +250,7 @@ impl<'a> Run<'a> {
             })?;
             tensor.values.copy_from_slice(&values);
         }
+        self.adapter.prepare(self.job.model, self.workspace.threads());
         self.optimiser.restore(state.step as u64, &names(&self.adapter), take).map_err(refused)?;
         let total = self.job.order.total_steps();
         say(News::Note(&format!("going on after step {} of {total}", state.step)));
@@ -294,7 +308,7 @@ pub(crate) fn tokens_per_s(
     rows: &[Encoded],
     settings: &Settings,
 ) -> Result<f64, Failure> {
-    let mut workspace = Workspace::new(threads(settings.train.threads));
+    let mut workspace = variant::workspace(&settings.train, threads(settings.train.threads));
     let mut grads = Grads::lora(adapter);
     let (mut tokens, mut seconds) = (0, 0.0);
     // The first batch warms the caches and is not counted.

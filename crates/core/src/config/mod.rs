@@ -3,9 +3,11 @@
 //! Flags are each tool's own; this module does the other three. A bad file stops every tool
 //! with exit 9, file, line, column and a suggestion.
 
+mod forms;
 mod load;
 mod schema;
 
+pub use forms::Ordered;
 pub use load::{load, nearest, parse};
 pub use schema::{
     Config, Council, Deploy, Harvest, Member, MemberPrompt, Memory, Nightly, Notify, Rule, Scan, Schedule,

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::forms::{Ordered, one_or_many};
+
 /// The whole of `nightshift.yaml`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -207,8 +209,28 @@ pub struct Train {
     pub rank: usize,
     /// LoRA alpha; the update is scaled by alpha / rank.
     pub alpha: f64,
-    /// Adapted matrices: any of q_proj k_proj v_proj o_proj gate_proj up_proj down_proj.
+    /// Adapted modules: names, or one entry that is `all-linear` or a regular expression on the path.
+    #[serde(deserialize_with = "one_or_many")]
     pub targets: Vec<String>,
+    /// Modules left out again, written likewise.
+    #[serde(deserialize_with = "one_or_many")]
+    pub exclude: Vec<String>,
+    /// Ranks of modules that have another one, by pattern; the first that matches counts.
+    pub rank_pattern: Ordered<usize>,
+    /// Alphas, likewise.
+    pub alpha_pattern: Ordered<f64>,
+    /// Scale by alpha / sqrt(rank) instead of alpha / rank.
+    pub rslora: bool,
+    /// Train a magnitude for every output as well.
+    pub dora: bool,
+    /// Probability of dropping an input of A while training.
+    pub dropout: f64,
+    /// How much faster B learns than A; 1 is off.
+    pub loraplus_lr_ratio: f64,
+    /// Noise on the embeddings while training; 0 is off.
+    pub neftune_noise_alpha: f64,
+    /// Compute each layer again in the backward pass to save memory.
+    pub gradient_checkpointing: bool,
     /// Rows in one forward pass.
     pub batch_size: usize,
     /// Passes in one optimiser step.
@@ -247,6 +269,15 @@ impl Default for Train {
             rank: 16,
             alpha: 32.0,
             targets: ["q_proj", "k_proj", "v_proj", "o_proj"].map(String::from).to_vec(),
+            exclude: Vec::new(),
+            rank_pattern: Ordered::default(),
+            alpha_pattern: Ordered::default(),
+            rslora: false,
+            dora: false,
+            dropout: 0.0,
+            loraplus_lr_ratio: 1.0,
+            neftune_noise_alpha: 0.0,
+            gradient_checkpointing: false,
             batch_size: 4,
             gradient_accumulation: 8,
             learning_rate: 5e-5,

@@ -7,5 +7,6 @@ mod config;
 mod fixture;
 mod golden;
 mod peft;
+mod steps;
 mod tokenizer;
 mod weights;

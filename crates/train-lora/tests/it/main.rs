@@ -8,4 +8,5 @@ mod killed;
 mod pipeline;
 mod repeat;
 mod sealed;
+mod variant;
 mod world;
