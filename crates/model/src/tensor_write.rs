@@ -54,15 +54,15 @@ impl<'a> Tensor<'a> {
     fn bytes(&self) -> usize {
         match &self.values {
             Values::F32(values) => size_of_val::<[f32]>(values),
-            Values::Bf16(values) => size_of_val::<[bf16]>(values),
+            Values::Bf16(values) => size_of_val::<[bf16]>(*values),
             Values::U8(values) => values.len(),
         }
     }
 
     fn write(&self, out: &mut impl Write) -> io::Result<()> {
         match &self.values {
-            Values::F32(values) => numbers(out, values, |x| x.to_le_bytes()),
-            Values::Bf16(values) => numbers(out, values, |x| x.to_le_bytes()),
+            Values::F32(values) => numbers(out, values, f32::to_le_bytes),
+            Values::Bf16(values) => numbers(out, values, bf16::to_le_bytes),
             Values::U8(values) => out.write_all(values),
         }
     }
@@ -99,7 +99,7 @@ fn numbers<T: Copy, const N: usize>(
     let mut buffer = Vec::with_capacity(CHUNK * N);
     for chunk in values.chunks(CHUNK) {
         buffer.clear();
-        chunk.iter().for_each(|value| buffer.extend(bytes(*value)));
+        buffer.extend(chunk.iter().flat_map(|value| bytes(*value)));
         out.write_all(&buffer)?;
     }
     Ok(())

@@ -1,6 +1,6 @@
 //! `Weight`: a matrix of the base model, however its numbers are held.
 //!
-//! Dense numbers can be trained. Packed ones (bf16) are frozen: they are read, row by row or through
+//! Dense numbers can be trained. Packed ones (bf16, NF4) are frozen: they are read, row by row or through
 //! the products of `packed`, and never written. What a packed matrix stands for is defined
 //! by [`Weight::dequantise_rows`]; everything else agrees with it.
 
@@ -8,6 +8,7 @@ use std::ops::Range;
 
 use half::bf16;
 
+use crate::nf4::Nf4;
 use crate::params::cast;
 use crate::real::Real;
 
@@ -26,6 +27,8 @@ pub(crate) enum Numbers<T> {
     Dense(Vec<T>),
     /// The upper half of an f32 each.
     Bf16(Vec<bf16>),
+    /// Four bits each, with a scale for every block.
+    Nf4(Nf4),
 }
 
 impl<T: Real> Weight<T> {
@@ -50,10 +53,19 @@ impl<T: Real> Weight<T> {
         Self::of(Numbers::Bf16(values), rows, cols)
     }
 
+    /// A matrix held as NF4.
+    ///
+    /// # Panics
+    /// When there are not `rows * cols` values.
+    pub fn from_nf4(values: Nf4, rows: usize, cols: usize) -> Self {
+        Self::of(Numbers::Nf4(values), rows, cols)
+    }
+
     fn of(numbers: Numbers<T>, rows: usize, cols: usize) -> Self {
         let held = match &numbers {
             Numbers::Dense(values) => values.len(),
             Numbers::Bf16(values) => values.len(),
+            Numbers::Nf4(values) => values.len(),
         };
         assert_eq!(held, rows * cols, "numbers of a matrix [{rows}, {cols}]");
         Self { rows, cols, numbers }
@@ -73,7 +85,7 @@ impl<T: Real> Weight<T> {
     pub fn dense(&self) -> Option<&[T]> {
         match &self.numbers {
             Numbers::Dense(values) => Some(values),
-            Numbers::Bf16(_) => None,
+            Numbers::Bf16(_) | Numbers::Nf4(_) => None,
         }
     }
 
@@ -81,7 +93,15 @@ impl<T: Real> Weight<T> {
     pub fn dense_mut(&mut self) -> Option<&mut [T]> {
         match &mut self.numbers {
             Numbers::Dense(values) => Some(values),
-            Numbers::Bf16(_) => None,
+            Numbers::Bf16(_) | Numbers::Nf4(_) => None,
+        }
+    }
+
+    /// The numbers when they are held as NF4.
+    pub const fn nf4(&self) -> Option<&Nf4> {
+        match &self.numbers {
+            Numbers::Nf4(values) => Some(values),
+            Numbers::Dense(_) | Numbers::Bf16(_) => None,
         }
     }
 
@@ -95,6 +115,7 @@ impl<T: Real> Weight<T> {
         match &self.numbers {
             Numbers::Dense(_) => "f32",
             Numbers::Bf16(_) => "bf16",
+            Numbers::Nf4(_) => "nf4",
         }
     }
 
@@ -103,6 +124,7 @@ impl<T: Real> Weight<T> {
         match &self.numbers {
             Numbers::Dense(values) => size_of_val(values.as_slice()),
             Numbers::Bf16(values) => size_of_val(values.as_slice()),
+            Numbers::Nf4(values) => values.bytes(),
         }
     }
 
@@ -115,6 +137,7 @@ impl<T: Real> Weight<T> {
         match &self.numbers {
             Numbers::Dense(values) => out.copy_from_slice(&values[range]),
             Numbers::Bf16(values) => T::widen(&values[range], out),
+            Numbers::Nf4(values) => T::dequantise(values, range, out),
         }
     }
 
@@ -130,6 +153,7 @@ impl<T: Real> Weight<T> {
         let numbers = match &self.numbers {
             Numbers::Dense(values) => Numbers::Dense(cast(values)),
             Numbers::Bf16(values) => Numbers::Bf16(values.clone()),
+            Numbers::Nf4(values) => Numbers::Nf4(values.clone()),
         };
         Weight { rows: self.rows, cols: self.cols, numbers }
     }

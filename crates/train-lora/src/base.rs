@@ -4,10 +4,12 @@ use std::path::{Path, PathBuf};
 
 use nightshift_core::jiff::Timestamp;
 use nightshift_core::release::{self, MANIFEST};
-use nightshift_core::{Exit, Failure};
+use nightshift_core::{Exit, Failure, config};
 use nightshift_model::{
-    Adapter, ChatTemplate, Model, ModelConfig, ModelError, Threads, Tokenizer, base_fingerprint,
+    Adapter, ChatTemplate, Dtype, Model, ModelConfig, ModelError, Quantise, Storage, Threads, Tokenizer,
+    base_fingerprint,
 };
+use serde::Serialize;
 
 /// How conversations become tokens.
 #[derive(Debug, Clone)]
@@ -39,11 +41,48 @@ pub(crate) struct Base {
     pub(crate) fingerprint: String,
 }
 
+/// How the matrices of a base are held in memory.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub(crate) struct HeldBase {
+    /// Those of the linear layers: f32, bf16 or nf4.
+    linear: &'static str,
+    /// Embedding and head: f32 or bf16.
+    embedding: &'static str,
+    /// Bytes of all weights.
+    bytes: usize,
+}
+
+/// What the settings ask for, in the words of the model.
+pub(crate) const fn storage(dtype: config::Dtype, quantize: config::Quantize) -> Storage {
+    Storage {
+        dtype: match dtype {
+            config::Dtype::F32 => Dtype::F32,
+            config::Dtype::Bf16 => Dtype::Bf16,
+        },
+        quantise: match quantize {
+            config::Quantize::None => Quantise::None,
+            config::Quantize::Nf4 => Quantise::Nf4,
+        },
+    }
+}
+
 impl Base {
-    /// Reads a model folder; NaN, missing or foreign tensors are refused by name (exit 4).
-    pub(crate) fn load(dir: &Path) -> Result<Self, Failure> {
+    /// Reads a model folder and holds it as `storage` says; NaN, missing or foreign tensors are refused
+    /// by name (exit 4).
+    pub(crate) fn load(dir: &Path, storage: Storage) -> Result<Self, Failure> {
         let fingerprint = base_fingerprint(dir).map_err(refused)?;
-        Ok(Self { dir: dir.to_owned(), model: Model::load(dir).map_err(refused)?, fingerprint })
+        let model = Model::load_as(dir, storage).map_err(refused)?;
+        Ok(Self { dir: dir.to_owned(), model, fingerprint })
+    }
+
+    /// How its matrices are held.
+    pub(crate) fn held(&self) -> HeldBase {
+        let weights = &self.model.weights;
+        HeldBase {
+            linear: weights.layers.first().map_or("f32", |layer| layer.q.weight.storage()),
+            embedding: weights.embed.storage(),
+            bytes: weights.bytes(),
+        }
     }
 
     /// Reads an adapter made for this base; one that names another base in its manifest is refused.

@@ -28,7 +28,7 @@ pub(crate) fn run(ctx: &Ctx, args: &Args, data: &Path, out: &Path) -> Result<Out
     let base_dir = args.paths.base.clone().map_or_else(|| ctx.base(), Ok)?;
     check_out(out)?;
     let (encoded, dropped) = read(ctx, &base_dir, data, settings.train.max_length)?;
-    let base = Base::load(&base_dir)?;
+    let base = Base::load(&base_dir, settings.storage())?;
     let adapter = match &args.paths.init_adapter {
         Some(dir) => going_on(&base, dir, &args.settings, &mut settings)?,
         None => settings.adapter(&base.model)?,
@@ -38,6 +38,7 @@ pub(crate) fn run(ctx: &Ctx, args: &Args, data: &Path, out: &Path) -> Result<Out
         path: Some(out.display().to_string()),
         dataset_sha256: sha256_hex(&files::read(data)?),
         base_fingerprint: base.fingerprint.clone(),
+        base_held: base.held(),
         ..TrainReport::default()
     };
     report.add_dropped(&dropped);

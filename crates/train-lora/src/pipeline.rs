@@ -48,7 +48,7 @@ pub(crate) fn run(ctx: &Ctx, args: &Args) -> Result<Outcome, Failure> {
 fn dry_run(ctx: &Ctx, args: &Args, settings: &Settings) -> Result<Outcome, Failure> {
     let store = Store::open_read_only(&ctx.paths.store())?;
     let night = Night::gather(ctx, store.as_ref(), settings)?;
-    let base = Base::load(&base_dir(ctx, args)?)?;
+    let base = Base::load(&base_dir(ctx, args)?, settings.storage())?;
     let run_key = night.run_key(&base, settings);
     let plan = night.plan(ctx, store.as_ref(), &base, settings, &run_key, true)?;
     let mut report = planned(&plan, &base);
@@ -71,7 +71,7 @@ fn train_and_publish(ctx: &Ctx, args: &Args, settings: &Settings, log: &LogFile)
     let mut store = ctx.store()?;
     let night = Night::gather(ctx, Some(&store), settings)?;
     say_dropped(ctx, log, &night.candidates.dropped);
-    let base = Base::load(&base_dir(ctx, args)?)?;
+    let base = Base::load(&base_dir(ctx, args)?, settings.storage())?;
     let run_key = night.run_key(&base, settings);
     if let Some(outcome) = already_published(ctx, &store, &run_key, &night, &base)? {
         clear_work(ctx)?;
@@ -204,6 +204,7 @@ fn already_published(
         path: Some(path.display().to_string()),
         dataset_sha256: manifest.dataset_sha256.unwrap_or_default(),
         base_fingerprint: base.fingerprint.clone(),
+        base_held: base.held(),
         steps: facts.steps,
         tokens: facts.tokens,
         loss_first: facts.loss_first,
@@ -240,6 +241,7 @@ fn planned(plan: &Plan, base: &Base) -> TrainReport {
     let mut report = TrainReport {
         dataset_sha256: plan.dataset_sha256(),
         base_fingerprint: base.fingerprint.clone(),
+        base_held: base.held(),
         estimated_s: plan.estimated_s,
         ..TrainReport::default()
     };

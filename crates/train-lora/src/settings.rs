@@ -3,10 +3,11 @@
 use nightshift_core::config::Train;
 use nightshift_core::random::sha256_hex;
 use nightshift_core::{Ctx, Failure};
-use nightshift_model::{Adapter, Model, Threads};
+use nightshift_model::{Adapter, Model, Storage, Threads};
 use serde_json::json;
 
 use crate::args::SettingFlags;
+use crate::base;
 use crate::order::Order;
 use crate::train::threads;
 use crate::variant;
@@ -42,6 +43,11 @@ impl Settings {
         }
         let seed = ctx.seed.unwrap_or(DEFAULT_SEED);
         Ok(Self { train, seed, pack: pack_len, max_steps: flags.max_steps, shuffle })
+    }
+
+    /// How the base is held.
+    pub(crate) const fn storage(&self) -> Storage {
+        base::storage(self.train.dtype, self.train.quantize)
     }
 
     /// A fresh adapter on `model`; exit 2 when targets, patterns or ranks do not fit this base.
@@ -88,6 +94,8 @@ impl Settings {
             train.max_length,
             train.replay_ratio,
             train.replay_above,
+            train.dtype,
+            train.quantize,
             self.seed,
             self.pack,
             self.max_steps,
@@ -119,6 +127,8 @@ fn overlay(train: &mut Train, flags: &SettingFlags) {
     set(&mut train.max_length, flags.max_length.as_ref());
     set(&mut train.replay_ratio, flags.replay_ratio.as_ref());
     set(&mut train.replay_above, flags.replay_above.as_ref());
+    set(&mut train.dtype, flags.dtype.as_ref());
+    set(&mut train.quantize, flags.quantize.as_ref());
     set(&mut train.checkpoint_steps, flags.checkpoint_steps.as_ref());
     set(&mut train.threads, flags.threads.as_ref());
 }
@@ -166,6 +176,10 @@ mod tests {
         let plain = settings(&SettingFlags::default()).unwrap();
         assert_eq!((plain.train.rank, plain.train.targets.len(), plain.pack), (16, 4, None));
         let flags = SettingFlags { rank: Some(4), ..SettingFlags::default() };
+        assert_ne!(settings(&flags).unwrap().digest(), plain.digest());
+        let flags = SettingFlags { quantize: Some(config::Quantize::Nf4), ..SettingFlags::default() };
+        assert_ne!(settings(&flags).unwrap().digest(), plain.digest());
+        let flags = SettingFlags { dtype: Some(config::Dtype::Bf16), ..SettingFlags::default() };
         assert_ne!(settings(&flags).unwrap().digest(), plain.digest());
         let flags = SettingFlags { threads: Some(1), checkpoint_steps: Some(3), ..SettingFlags::default() };
         assert_eq!(settings(&flags).unwrap().digest(), plain.digest(), "these change no byte");

@@ -5,6 +5,7 @@
 mod direct;
 mod folder;
 mod killed;
+mod packed_base;
 mod pipeline;
 mod repeat;
 mod sealed;
