@@ -30,20 +30,11 @@ pub(crate) fn shares(batch: &Packed, threads: Threads) -> Vec<Share> {
     };
     let segments: Vec<_> =
         batch.ranges().enumerate().filter_map(|(index, range)| Some((index, needed(range)?))).collect();
-    let tokens: usize = segments.iter().map(|(_, range)| range.len()).sum();
-    let mut owners =
-        assign(&segments.iter().map(|(_, range)| range.len()).collect::<Vec<_>>(), threads.count());
-    let mut loads = vec![0; threads.count()];
-    for ((_, range), owner) in segments.iter().zip(&owners) {
-        loads[*owner] += range.len();
-    }
-    let heaviest = loads.into_iter().max().unwrap_or(0);
-    // Beyond an eighth above the mean the split of single products loses less.
-    let even = heaviest * threads.count() * 8 <= tokens * 9;
-    if !even {
-        owners.fill(0);
-    }
-    let mut shares = vec![Share::default(); if even { threads.count() } else { 1 }];
+    let lengths: Vec<usize> = segments.iter().map(|(_, range)| range.len()).collect();
+    let owners = divide(&lengths, threads);
+    let count = if owners.is_some() { threads.count() } else { 1 };
+    let mut shares = vec![Share::default(); count];
+    let owners = owners.unwrap_or_else(|| vec![0; segments.len()]);
     for ((index, range), owner) in segments.into_iter().zip(owners) {
         let Share { batch: part, segments } = &mut shares[owner];
         part.starts.push(part.tokens.len());
@@ -53,6 +44,20 @@ pub(crate) fn shares(batch: &Packed, threads: Threads) -> Vec<Share> {
     }
     shares.retain(|share| !share.segments.is_empty());
     shares
+}
+
+/// For each sequence the thread it goes to; `None` when whole sequences would come out too uneven, so
+/// that one share with split products is faster.
+pub(crate) fn divide(lengths: &[usize], threads: Threads) -> Option<Vec<usize>> {
+    let owners = assign(lengths, threads.count());
+    let mut loads = vec![0; threads.count()];
+    for (length, owner) in lengths.iter().zip(&owners) {
+        loads[*owner] += length;
+    }
+    let tokens: usize = lengths.iter().sum();
+    let heaviest = loads.into_iter().max().unwrap_or(0);
+    // Beyond an eighth above the mean the split of single products loses less.
+    (heaviest * threads.count() * 8 <= tokens * 9).then_some(owners)
 }
 
 /// For each length the bin it goes to: longest first, always into the emptiest bin.

@@ -76,7 +76,7 @@ fn one_share<T: Real>(
     let model = stack.model;
     let labels = lay_out(model, batch, ws);
     forward(stack, &batch.tokens, None, ws);
-    let mut nll_sum = 0.0;
+    let (mut nll_sum, mut correct) = (0.0, 0);
     let Workspace { threads, hidden, scratch: Scratch { dh, logits, .. }, .. } = &mut *ws;
     let head_grad = grads.weights.as_mut().map(|weights| match &mut weights.head {
         Some(head) => head.as_mut_slice(),
@@ -84,10 +84,13 @@ fn one_share<T: Real>(
     });
     let loss_grads = LossGrads { scale, hidden: fit(dh, hidden.len()), head: head_grad };
     let inputs = [hidden.as_slice(), model.weights.head()];
-    loss::cross_entropy(*threads, inputs, &labels, Some(loss_grads), logits, |_, nll| nll_sum += nll);
+    loss::cross_entropy(*threads, inputs, &labels, Some(loss_grads), logits, |_, nll, hit| {
+        nll_sum += nll;
+        correct += usize::from(hit);
+    });
     let nll_sum = checked(nll_sum, ws, Purpose::Train)?;
     backward(stack, &batch.tokens, grads, ws);
-    Ok(Loss { nll_sum, tokens: labels.len() })
+    Ok(Loss { nll_sum, tokens: labels.len(), correct })
 }
 
 /// Negative log-likelihood of the labels of each sequence of `batch`. No dropout.
@@ -129,9 +132,9 @@ fn evaluate_share<T: Real>(stack: &Stack<'_, T>, batch: &Packed, ws: &mut Worksp
     let Workspace { threads, hidden, rows, scratch, .. } = &mut *ws;
     let inputs = [hidden.as_slice(), stack.model.weights.head()];
     let mut losses = vec![Loss::default(); batch.segments()];
-    loss::cross_entropy(*threads, inputs, &labels, None, &mut scratch.logits, |index, nll| {
+    loss::cross_entropy(*threads, inputs, &labels, None, &mut scratch.logits, |index, nll, hit| {
         let segment = batch.starts.partition_point(|start| *start <= rows[index]) - 1;
-        losses[segment] += Loss { nll_sum: nll, tokens: 1 };
+        losses[segment] += Loss { nll_sum: nll, tokens: 1, correct: usize::from(hit) };
     });
     for loss in &losses {
         checked(loss.nll_sum, ws, Purpose::Infer)?;

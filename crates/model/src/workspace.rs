@@ -155,3 +155,25 @@ pub(crate) fn fit<T: Real>(buffer: &mut Vec<T>, len: usize) -> &mut [T] {
     buffer.resize(len, T::ZERO);
     buffer
 }
+
+#[cfg(test)]
+impl Workspace<f32> {
+    /// Numbers that all buffers hold, gradients excepted.
+    pub(crate) fn numbers(&self) -> usize {
+        let sum = |buffers: &[&Vec<f32>]| buffers.iter().map(|buffer| buffer.capacity()).sum::<usize>();
+        let layer = |l: &LayerActs<f32>| {
+            let LayerActs { x, rstd_input, q, k, v, q_raw, k_raw, rstd_q, rstd_k, o, lse, mid, .. } = l;
+            sum(&[x, rstd_input, q, k, v, q_raw, k_raw, rstd_q, rstd_k, o, lse, mid])
+                + sum(&[&l.rstd_post, &l.gate, &l.up])
+                + sum(&l.u.each_ref())
+        };
+        let Scratch { h, act, o_rows, dx, dx_rows, dh, dq, dk, dv, d_o, logits, attention, linear } =
+            &self.scratch;
+        sum(&[h, act, o_rows, dx, dx_rows, dh, dq, dk, dv, d_o, logits, &self.x, &self.hidden, &self.rstd])
+            + self.layers.iter().map(layer).sum::<usize>()
+            + attention.iter().map(AttentionScratch::numbers).sum::<usize>()
+            + linear.numbers()
+            + self.rope.as_ref().map_or(0, RopeTable::numbers)
+            + self.helpers.iter().map(Self::numbers).sum::<usize>()
+    }
+}

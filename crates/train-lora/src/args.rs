@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{ArgAction, Subcommand, ValueEnum};
 use nightshift_core::config::Schedule;
 
+use crate::control::ControlFlags;
+
 /// Arguments of `train-lora`.
 #[derive(Debug, Clone, Default, PartialEq, clap::Args)]
 pub struct Args {
@@ -140,7 +142,7 @@ pub struct SettingFlags {
     /// Fewest rows for a nightly training [default: 5]
     #[arg(long, value_name = "N")]
     pub min_examples: Option<usize>,
-    /// Minutes that a nightly training may take [default: 30]
+    /// Nightly form: minutes it is planned for [default: 30]; with --data: the run ends after them
     #[arg(long, value_name = "X")]
     pub max_minutes: Option<f64>,
     /// Longest example in tokens; longer ones are left out and named [default: 2048]
@@ -170,6 +172,9 @@ pub struct SettingFlags {
     /// Arithmetic of the base weights
     #[arg(long, value_name = "TYPE", value_parser = ["f32"])]
     pub dtype: Option<String>,
+    /// How the run is watched and when it ends.
+    #[command(flatten)]
+    pub control: ControlFlags,
 }
 
 #[cfg(test)]

@@ -4,9 +4,10 @@ use nightshift_core::config::{self, Train};
 use nightshift_core::random::sha256_hex;
 use nightshift_core::{Ctx, Failure};
 use nightshift_model::{LoraConfig, Target};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::args::SettingFlags;
+use crate::control::Control;
 use crate::order::Order;
 
 /// Seed of a run that names none.
@@ -27,6 +28,8 @@ pub(crate) struct Settings {
     pub(crate) max_steps: Option<usize>,
     /// Mix the rows; else file order.
     pub(crate) shuffle: bool,
+    /// How the run is watched and when it ends.
+    pub(crate) control: Control,
 }
 
 impl Settings {
@@ -41,7 +44,8 @@ impl Settings {
             return Err(Failure::usage("--pack-len and --max-steps must be above 0"));
         }
         let seed = ctx.seed.unwrap_or(DEFAULT_SEED);
-        Ok(Self { train, targets, seed, pack: pack_len, max_steps: flags.max_steps, shuffle })
+        let control = Control::new(&train, &flags.control)?;
+        Ok(Self { train, targets, seed, pack: pack_len, max_steps: flags.max_steps, shuffle, control })
     }
 
     /// Settings of a fresh adapter.
@@ -70,33 +74,37 @@ impl Settings {
         }
     }
 
-    /// Digest of every setting that has a say in the adapter's bytes.
-    pub(crate) fn digest(&self) -> String {
+    /// Every setting that has a say in the adapter's bytes, by name.
+    pub(crate) fn identity(&self) -> Value {
         let train = &self.train;
         let targets: Vec<&str> = self.targets.iter().map(|target| target.name()).collect();
-        let text = json!([
-            "train-lora settings 1",
-            train.rank,
-            train.alpha,
-            targets,
-            train.batch_size,
-            train.gradient_accumulation,
-            train.learning_rate,
-            train.num_epochs,
-            train.schedule,
-            train.warmup_steps,
-            train.weight_decay,
-            train.max_grad_norm,
-            train.max_minutes,
-            train.max_length,
-            train.replay_ratio,
-            train.replay_above,
-            self.seed,
-            self.pack,
-            self.max_steps,
-            self.shuffle,
-        ]);
-        sha256_hex(text.to_string().as_bytes())
+        json!({
+            "rank": train.rank,
+            "alpha": train.alpha,
+            "targets": targets,
+            "batch_size": train.batch_size,
+            "gradient_accumulation": train.gradient_accumulation,
+            "learning_rate": train.learning_rate,
+            "num_epochs": train.num_epochs,
+            "schedule": train.schedule,
+            "warmup_steps": train.warmup_steps,
+            "weight_decay": train.weight_decay,
+            "max_grad_norm": train.max_grad_norm,
+            "max_minutes": train.max_minutes,
+            "max_length": train.max_length,
+            "replay_ratio": train.replay_ratio,
+            "replay_above": train.replay_above,
+            "seed": self.seed,
+            "pack_len": self.pack,
+            "max_steps": self.max_steps,
+            "shuffle": self.shuffle,
+            "control": self.control.identity(),
+        })
+    }
+
+    /// Digest of [`Settings::identity`].
+    pub(crate) fn digest(&self) -> String {
+        sha256_hex(format!("train-lora settings 2\n{}", self.identity()).as_bytes())
     }
 }
 

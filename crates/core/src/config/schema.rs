@@ -235,8 +235,22 @@ pub struct Train {
     pub replay_ratio: f64,
     /// Least confidence (smallest token probability) of an answer that is replayed.
     pub replay_above: f64,
-    /// Optimiser steps between checkpoints.
+    /// Optimiser steps between checkpoints; 0 counts no steps.
     pub checkpoint_steps: usize,
+    /// Minutes between checkpoints; 0 counts no minutes.
+    pub checkpoint_minutes: f64,
+    /// Share of the questions that is held out, by a hash of the question, to evaluate on while training.
+    pub eval_share: f64,
+    /// Optimiser steps between evaluations; 0 evaluates after each epoch.
+    pub eval_every: usize,
+    /// Evaluations without gain after which training stops; 0 never stops.
+    pub early_stop: usize,
+    /// Nats per token that count as a gain.
+    pub early_stop_delta: f64,
+    /// Which state is published when there is an evaluation.
+    pub keep: Keep,
+    /// Most memory a training may take, such as `6GiB`; absent: what the machine has free.
+    pub max_memory: Option<String>,
     /// Threads; 0 takes every core.
     pub threads: usize,
 }
@@ -261,9 +275,26 @@ impl Default for Train {
             replay_ratio: 1.0,
             replay_above: 0.9,
             checkpoint_steps: 25,
+            checkpoint_minutes: 10.0,
+            eval_share: 0.0,
+            eval_every: 0,
+            early_stop: 0,
+            early_stop_delta: 0.0,
+            keep: Keep::Best,
+            max_memory: None,
             threads: 0,
         }
     }
+}
+
+/// Which state of a training is published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Keep {
+    /// The one with the lowest evaluation loss; the last one when nothing was evaluated.
+    Best,
+    /// The last one.
+    Last,
 }
 
 /// Settings of the server.

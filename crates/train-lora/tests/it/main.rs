@@ -2,10 +2,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test panics on anything unexpected")]
 
+mod control;
 mod direct;
 mod folder;
 mod killed;
 mod pipeline;
 mod repeat;
+mod resume;
 mod sealed;
 mod world;
