@@ -17,7 +17,7 @@ use crate::rope::Turn;
 use crate::simd::{Kernel, all_finite, vectorised};
 use crate::swiglu;
 use crate::threads::Threads;
-use crate::workspace::{LayerActs, Span, Workspace, fit};
+use crate::workspace::{Extent, LayerActs, Workspace, fit};
 
 /// Keeps the noise on embeddings apart from every dropout mask of the same seed.
 const NOISE_KEY: u64 = 0x6E65_6674_756E_6521;
@@ -132,7 +132,7 @@ pub(crate) fn again<T: Real>(stack: &Stack<'_, T>, index: usize, ws: &mut Worksp
 fn add_noise<T: Real>(ws: &mut Workspace<T>, hidden: usize) {
     let key = mix(ws.dropout_seed ^ NOISE_KEY);
     let mut start = 0;
-    for &Span { rows, tokens } in &ws.spans {
+    for &Extent { rows, tokens } in &ws.extents {
         let size = ws.noise / ((tokens * hidden) as f64).sqrt();
         let part = &mut ws.x[start..start + rows * hidden];
         vectorised(Noise, (key.wrapping_add(start as u64), size, part));

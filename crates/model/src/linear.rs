@@ -135,6 +135,15 @@ pub(crate) struct LinearScratch<T> {
     scaled: Vec<T>,
 }
 
+#[cfg(test)]
+impl LinearScratch<f32> {
+    /// Numbers held.
+    pub(crate) fn numbers(&self) -> usize {
+        let Self { du, du_a, dropped, panel, gain, scaled } = self;
+        [du, du_a, dropped, panel, gain, scaled].iter().map(|buffer| buffer.capacity()).sum()
+    }
+}
+
 /// First step: du = s g dy B, which the two other steps read from `scratch`.
 pub(crate) fn start<T: Real>(threads: Threads, seen: Seen<'_, T>, scratch: &mut LinearScratch<T>) {
     let Seen { linear, lora, dy } = seen;

@@ -11,7 +11,7 @@ use crate::batch::Packed;
 use crate::linear::mix;
 use crate::real::Real;
 use crate::threads::Threads;
-use crate::workspace::{Span, Workspace};
+use crate::workspace::{Extent, Workspace};
 
 /// The sequences that one thread computes.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -20,7 +20,7 @@ pub(crate) struct Share {
     /// Which sequence of the whole batch each of them is; ascending.
     pub(crate) segments: Vec<usize>,
     /// How much of each is computed, and how long it is.
-    pub(crate) spans: Vec<Span>,
+    pub(crate) extents: Vec<Extent>,
 }
 
 /// Divides a batch: one share for each thread when they come out about even, else a single one.
@@ -33,22 +33,13 @@ pub(crate) fn shares(batch: &Packed, threads: Threads) -> Vec<Share> {
     let segments: Vec<_> =
         batch.ranges().enumerate().filter_map(|(index, range)| Some((index, needed(range)?))).collect();
     let lengths: Vec<usize> = segments.iter().map(|(_, (range, _))| range.len()).collect();
-    let tokens: usize = lengths.iter().sum();
-    let mut owners = assign(&lengths, threads.count());
-    let mut loads = vec![0; threads.count()];
-    for (length, owner) in lengths.iter().zip(&owners) {
-        loads[*owner] += length;
-    }
-    let heaviest = loads.into_iter().max().unwrap_or(0);
-    // Beyond an eighth above the mean the split of single products loses less.
-    let even = heaviest * threads.count() * 8 <= tokens * 9;
-    if !even {
-        owners.fill(0);
-    }
-    let mut shares = vec![Share::default(); if even { threads.count() } else { 1 }];
+    let owners = divide(&lengths, threads);
+    let count = if owners.is_some() { threads.count() } else { 1 };
+    let mut shares = vec![Share::default(); count];
+    let owners = owners.unwrap_or_else(|| vec![0; segments.len()]);
     for ((index, (range, tokens)), owner) in segments.into_iter().zip(owners) {
-        let Share { batch: part, segments, spans } = &mut shares[owner];
-        spans.push(Span { rows: range.len(), tokens });
+        let Share { batch: part, segments, extents } = &mut shares[owner];
+        extents.push(Extent { rows: range.len(), tokens });
         part.starts.push(part.tokens.len());
         part.tokens.extend_from_slice(&batch.tokens[range.clone()]);
         part.labels.extend_from_slice(&batch.labels[range]);
@@ -56,6 +47,20 @@ pub(crate) fn shares(batch: &Packed, threads: Threads) -> Vec<Share> {
     }
     shares.retain(|share| !share.segments.is_empty());
     shares
+}
+
+/// For each sequence the thread it goes to; `None` when whole sequences would come out too uneven, so
+/// that one share with split products is faster.
+pub(crate) fn divide(lengths: &[usize], threads: Threads) -> Option<Vec<usize>> {
+    let owners = assign(lengths, threads.count());
+    let mut loads = vec![0; threads.count()];
+    for (length, owner) in lengths.iter().zip(&owners) {
+        loads[*owner] += length;
+    }
+    let tokens: usize = lengths.iter().sum();
+    let heaviest = loads.into_iter().max().unwrap_or(0);
+    // Beyond an eighth above the mean the split of single products loses less.
+    (heaviest * threads.count() * 8 <= tokens * 9).then_some(owners)
 }
 
 /// For each length the bin it goes to: longest first, always into the emptiest bin.
@@ -131,7 +136,7 @@ mod tests {
         let [share] = shares(&batch, Threads::new(1)).try_into().unwrap();
         assert_eq!(share.segments, [1]);
         assert_eq!(share.batch.tokens, [1, 2]);
-        assert_eq!(share.spans, [Span { rows: 2, tokens: 4 }]);
+        assert_eq!(share.extents, [Extent { rows: 2, tokens: 4 }]);
         assert_eq!(share.batch.labels, [Some(2), Some(3)]);
         batch.labels.fill(None);
         assert!(shares(&batch, Threads::new(2)).is_empty());

@@ -88,7 +88,7 @@ fn one_share<T: Real>(
     let (model, batch) = (stack.model, &share.batch);
     let labels = lay_out(model, share, ws);
     forward(stack, &batch.tokens, None, ws);
-    let mut nll_sum = 0.0;
+    let (mut nll_sum, mut correct) = (0.0, 0);
     let Workspace { threads, hidden, scratch: Scratch { dh, logits, linear, .. }, .. } = &mut *ws;
     let head_grad = grads.weights.as_mut().and_then(|weights| {
         let Weights { head, embed, .. } = weights;
@@ -96,10 +96,13 @@ fn one_share<T: Real>(
     });
     let loss_grads = LossGrads { scale, hidden: fit(dh, hidden.len()), head: head_grad };
     let (head, scratch) = (model.weights.head(), [logits, &mut linear.panel]);
-    loss::cross_entropy(*threads, hidden, head, &labels, Some(loss_grads), scratch, |_, nll| nll_sum += nll);
+    loss::cross_entropy(*threads, hidden, head, &labels, Some(loss_grads), scratch, |_, nll, hit| {
+        nll_sum += nll;
+        correct += usize::from(hit);
+    });
     let nll_sum = checked(nll_sum, ws, Purpose::Train)?;
     backward(stack, &batch.tokens, grads, ws);
-    Ok(Loss { nll_sum, tokens: labels.len() })
+    Ok(Loss { nll_sum, tokens: labels.len(), correct })
 }
 
 /// Negative log-likelihood of the labels of each sequence, and d(sum of w_i * nll_i) added to `grads`,
@@ -194,8 +197,9 @@ fn sequence_losses<T: Real>(stack: &Stack<'_, T>, share: &Share, ws: &mut Worksp
     let grads = train.then(|| LossGrads { scale: T::ONE, hidden: fit(dh, hidden.len()), head: None });
     let (head, scratch) = (stack.model.weights.head(), [logits, &mut linear.panel]);
     let mut losses = vec![Loss::default(); batch.segments()];
-    loss::cross_entropy(*threads, hidden, head, &labels, grads, scratch, |index, nll| {
-        losses[segment_of(batch, rows[index])] += Loss { nll_sum: nll, tokens: 1 };
+    loss::cross_entropy(*threads, hidden, head, &labels, grads, scratch, |index, nll, hit| {
+        let loss = Loss { nll_sum: nll, tokens: 1, correct: usize::from(hit) };
+        losses[segment_of(batch, rows[index])] += loss;
     });
     for loss in &losses {
         checked(loss.nll_sum, ws, stack.purpose)?;
@@ -252,7 +256,7 @@ pub(crate) fn compute_logits<T: Real>(
 fn lay_out<T: Real>(model: &Model<T>, share: &Share, ws: &mut Workspace<T>) -> Vec<u32> {
     let batch = &share.batch;
     ws.lay_out(&model.config, batch);
-    ws.spans.clone_from(&share.spans);
+    ws.extents.clone_from(&share.extents);
     ws.rows.clear();
     let scored = batch.labels.iter().enumerate().filter(|(_, label)| label.is_some());
     ws.rows.extend(scored.map(|(row, _)| row));

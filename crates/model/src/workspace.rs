@@ -28,7 +28,7 @@ pub struct Workspace<T = f32> {
     pub(crate) positions: Vec<usize>,
     pub(crate) blocks: Vec<Block>,
     /// The sequences of a training pass.
-    pub(crate) spans: Vec<Span>,
+    pub(crate) extents: Vec<Extent>,
     /// Rows that go through the last layer's MLP and the head.
     pub(crate) rows: Vec<usize>,
     /// One entry for each layer while a backward pass is to follow, else (and under checkpointing) a
@@ -50,7 +50,7 @@ pub struct Workspace<T = f32> {
 
 /// One sequence of a training pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Span {
+pub(crate) struct Extent {
     /// Rows that are computed.
     pub(crate) rows: usize,
     /// Its tokens, those included that no label can see.
@@ -121,7 +121,7 @@ impl<T: Real> Workspace<T> {
             rope: None,
             positions: Vec::new(),
             blocks: Vec::new(),
-            spans: Vec::new(),
+            extents: Vec::new(),
             rows: Vec::new(),
             layers: Vec::new(),
             inputs: Vec::new(),
@@ -189,4 +189,27 @@ impl<T: Real> Workspace<T> {
 pub(crate) fn fit<T: Real>(buffer: &mut Vec<T>, len: usize) -> &mut [T] {
     buffer.resize(len, T::ZERO);
     buffer
+}
+
+#[cfg(test)]
+impl Workspace<f32> {
+    /// Numbers that all buffers hold, gradients excepted.
+    pub(crate) fn numbers(&self) -> usize {
+        let sum = |buffers: &[&Vec<f32>]| buffers.iter().map(|buffer| buffer.capacity()).sum::<usize>();
+        let layer = |l: &LayerActs<f32>| {
+            let LayerActs { x, rstd_input, q, k, v, q_raw, k_raw, rstd_q, rstd_k, o, lse, mid, .. } = l;
+            sum(&[x, rstd_input, q, k, v, q_raw, k_raw, rstd_q, rstd_k, o, lse, mid])
+                + sum(&[&l.rstd_post, &l.gate, &l.up])
+                + l.kept.iter().map(|kept| sum(&[&kept.u, &kept.raw])).sum::<usize>()
+        };
+        let Scratch { h, act, o_rows, dx, dx_rows, dh, dq, dk, dv, d_o, logits, attention, linear } =
+            &self.scratch;
+        sum(&[h, act, o_rows, dx, dx_rows, dh, dq, dk, dv, d_o, logits, &self.x, &self.hidden, &self.rstd])
+            + self.layers.iter().map(layer).sum::<usize>()
+            + self.inputs.iter().map(Vec::capacity).sum::<usize>()
+            + attention.iter().map(AttentionScratch::numbers).sum::<usize>()
+            + linear.numbers()
+            + self.rope.as_ref().map_or(0, RopeTable::numbers)
+            + self.helpers.iter().map(Self::numbers).sum::<usize>()
+    }
 }

@@ -7,6 +7,8 @@ use nightshift_core::config::{Dtype, Quantize, Schedule};
 
 use crate::variant::{self, Names, VariantFlags};
 
+use crate::control::ControlFlags;
+
 /// Arguments of `train-lora`.
 #[derive(Debug, Clone, Default, PartialEq, clap::Args)]
 pub struct Args {
@@ -165,7 +167,7 @@ pub struct SettingFlags {
     /// Fewest rows for a nightly training [default: 5]
     #[arg(long, value_name = "N")]
     pub min_examples: Option<usize>,
-    /// Minutes that a nightly training may take [default: 30]
+    /// Nightly form: minutes it is planned for [default: 30]; with --data: the run ends after them
     #[arg(long, value_name = "X")]
     pub max_minutes: Option<f64>,
     /// Longest example in tokens; longer ones are left out and named [default: 2048]
@@ -201,6 +203,9 @@ pub struct SettingFlags {
     /// Which kind of LoRA.
     #[command(flatten)]
     pub variant: VariantFlags,
+    /// How the run is watched and when it ends.
+    #[command(flatten)]
+    pub control: ControlFlags,
 }
 
 #[cfg(test)]

@@ -70,9 +70,19 @@ impl Base {
     /// Reads a model folder and holds it as `storage` says; NaN, missing or foreign tensors are refused
     /// by name (exit 4).
     pub(crate) fn load(dir: &Path, storage: Storage) -> Result<Self, Failure> {
-        let fingerprint = base_fingerprint(dir).map_err(refused)?;
-        let model = Model::load_as(dir, storage).map_err(refused)?;
-        Ok(Self { dir: dir.to_owned(), model, fingerprint })
+        // Both read the whole folder; one of two cores each.
+        let (fingerprint, model) = std::thread::scope(|scope| {
+            let fingerprint = scope.spawn(|| base_fingerprint(dir));
+            let model = Model::load_as(dir, storage);
+            (fingerprint.join(), model)
+        });
+        let fingerprint =
+            fingerprint.map_err(|_| Failure::failed("the base's fingerprint was not computed"))?;
+        Ok(Self {
+            dir: dir.to_owned(),
+            model: model.map_err(refused)?,
+            fingerprint: fingerprint.map_err(refused)?,
+        })
     }
 
     /// How its matrices are held.
@@ -88,21 +98,28 @@ impl Base {
     /// Reads an adapter made for this base; one that names another base in its manifest is refused.
     pub(crate) fn adapter(&self, dir: &Path, threads: usize) -> Result<Adapter, Failure> {
         let mut adapter = Adapter::load(dir, &self.model.config).map_err(refused)?;
-        if dir.join(MANIFEST).exists() {
-            let manifest = release::load_manifest(dir)?;
-            if manifest.base_fingerprint != self.fingerprint {
-                let message = format!(
-                    "{} was trained on the base {}, not on {} ({})",
-                    dir.display(),
-                    short(&manifest.base_fingerprint),
-                    self.dir.display(),
-                    short(&self.fingerprint)
-                );
-                return Err(Failure::refused(message).hint("name the base it was trained on with --base"));
-            }
-        }
+        self.refuse_foreign(dir)?;
         adapter.prepare(&self.model, Threads::new(threads));
         Ok(adapter)
+    }
+
+    /// Refuses an adapter whose manifest names another base.
+    pub(crate) fn refuse_foreign(&self, adapter: &Path) -> Result<(), Failure> {
+        if !adapter.join(MANIFEST).exists() {
+            return Ok(());
+        }
+        let manifest = release::load_manifest(adapter)?;
+        if manifest.base_fingerprint == self.fingerprint {
+            return Ok(());
+        }
+        let message = format!(
+            "{} was trained on the base {}, not on {} ({})",
+            adapter.display(),
+            short(&manifest.base_fingerprint),
+            self.dir.display(),
+            short(&self.fingerprint)
+        );
+        Err(Failure::refused(message).hint("name the base it was trained on with --base"))
     }
 }
 

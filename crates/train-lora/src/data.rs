@@ -48,6 +48,8 @@ pub(crate) enum Reason {
     Template,
     /// No room within `train.max_minutes`.
     NoTime,
+    /// The question is evaluated on while training.
+    Evaluation,
 }
 
 impl Reason {
@@ -63,6 +65,7 @@ impl Reason {
             Self::NoAnswer => "no_answer",
             Self::Template => "template",
             Self::NoTime => "no_time",
+            Self::Evaluation => "evaluation",
         }
     }
 }

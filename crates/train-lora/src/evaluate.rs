@@ -7,7 +7,7 @@ use crate::args::EvaluateArgs;
 use crate::base::{self, Base, HeldBase, Text};
 use crate::data::{self, Dropped};
 use crate::report::NAMED_ROWS;
-use crate::train;
+use crate::{measure, train};
 
 /// What `--json` prints.
 #[derive(Debug, Serialize)]
@@ -53,7 +53,7 @@ pub(crate) fn run(ctx: &Ctx, args: &EvaluateArgs) -> Result<Outcome, Failure> {
     let threads = train::threads(args.threads.unwrap_or(ctx.config.train.threads));
     let adapter = args.adapter.as_deref().map(|dir| base.adapter(dir, threads)).transpose()?;
     let started = ctx.clock.elapsed();
-    let loss = train::evaluate(ctx, &base.model, adapter.as_ref(), &examples, threads)?;
+    let loss = measure::evaluate(ctx, &base.model, adapter.as_ref(), &examples, threads)?;
     let seconds = (ctx.clock.elapsed() - started).as_secs_f64();
     let read: usize = examples.iter().map(|row| row.example.tokens.len()).sum();
     let report = Report {

@@ -3,7 +3,8 @@
 //! Takes the lock `train`, resumes what an earlier run of the same rows left, and publishes under the
 //! lock `loras`. Always a fresh adapter on the base: a night that is refused leaves no trace in the next.
 
-use std::path::{Path, PathBuf};
+use std::collections::HashSet;
+use std::path::Path;
 
 use nightshift_core::logfile::LogFile;
 use nightshift_core::random::sha256_hex;
@@ -11,18 +12,21 @@ use nightshift_core::release::{self, NewRelease};
 use nightshift_core::rusqlite::OptionalExtension;
 use nightshift_core::store::Store;
 use nightshift_core::{Ctx, Exit, Failure, OrFail, Outcome, files};
+use nightshift_model::{Adapter, Threads};
 use serde::{Deserialize, Serialize};
 
 use crate::args::Args;
-use crate::base::{Base, Text};
+use crate::base::{self, Base, Text};
 use crate::checkpoint::Checkpoints;
-use crate::data::Dropped;
+use crate::curves::{self, Places};
+use crate::data::{self, Dropped, Reason, Record};
 use crate::plan::{self, Draft, Plan};
 use crate::publish::{self, Folder};
-use crate::report::{self, TrainReport};
+use crate::report::TrainReport;
 use crate::select::{self, Accepted, Candidates, Seals};
 use crate::settings::Settings;
 use crate::train::{self, Job, News, Trained};
+use crate::{holdout, measure, memory};
 
 /// Rows on which the speed is measured.
 const PROBE_ROWS: usize = 32;
@@ -48,21 +52,28 @@ pub(crate) fn run(ctx: &Ctx, args: &Args) -> Result<Outcome, Failure> {
 fn dry_run(ctx: &Ctx, args: &Args, settings: &Settings) -> Result<Outcome, Failure> {
     let store = Store::open_read_only(&ctx.paths.store())?;
     let night = Night::gather(ctx, store.as_ref(), settings)?;
-    let base = Base::load(&base_dir(ctx, args)?, settings.storage())?;
-    let run_key = night.run_key(&base, settings);
+    let base = load_base(ctx, args, settings)?;
+    let run_key = night.run_key(&base, settings)?;
     let plan = night.plan(ctx, store.as_ref(), &base, settings, &run_key, true)?;
     let mut report = planned(&plan, &base);
     let order = plan.order(settings);
+    let [rows, evaluation] =
+        plan.encode(&Text::load(&base.dir, plan.template_time)?, settings.train.max_length)?;
+    let adapter = fresh(&base, settings)?;
+    let shape = memory::shape(&base.model.config, &adapter, settings, [&rows, &evaluation]);
+    let memory = memory::check(&shape, settings, &order)?;
+    report.memory = Some(memory);
     report.steps = settings.max_steps.unwrap_or(usize::MAX).min(order.total_steps());
     report.estimated_s = plan.estimated_s;
     let text = format!(
-        "would train {} rows ({} new, {} older) and {} replayed per epoch in {} steps, about {:.0} s",
+        "would train {} rows ({} new, {} older) and {} replayed per epoch in {} steps, about {:.0} s, with {}",
         plan.rows.len(),
         report.examples.new,
         report.examples.older,
         report.examples.replay,
         report.steps,
         plan.estimated_s.unwrap_or_default(),
+        memory.sentence(),
     );
     Ok(Outcome::done(&report, text).status("planned"))
 }
@@ -71,13 +82,16 @@ fn train_and_publish(ctx: &Ctx, args: &Args, settings: &Settings, log: &LogFile)
     let mut store = ctx.store()?;
     let night = Night::gather(ctx, Some(&store), settings)?;
     say_dropped(ctx, log, &night.candidates.dropped);
-    let base = Base::load(&base_dir(ctx, args)?, settings.storage())?;
-    let run_key = night.run_key(&base, settings);
+    let base = load_base(ctx, args, settings)?;
+    let run_key = night.run_key(&base, settings)?;
     if let Some(outcome) = already_published(ctx, &store, &run_key, &night, &base)? {
         clear_work(ctx)?;
         return Ok(outcome);
     }
     let folder = ctx.paths.work(&format!("train-{run_key}"));
+    if settings.control.fresh {
+        files::remove_dir(&folder)?;
+    }
     let plan = if let Some(plan) = Plan::find(&folder, &run_key, &night.seals)? {
         log.say(ctx, &format!("going on with the plan in {}", folder.display()));
         plan
@@ -90,7 +104,7 @@ fn train_and_publish(ctx: &Ctx, args: &Args, settings: &Settings, log: &LogFile)
     };
     let mut report = planned(&plan, &base);
     say_dropped(ctx, log, &plan.dropped[night.candidates.dropped.len().min(plan.dropped.len())..]);
-    let trained = train(ctx, &base, &plan, settings, &folder, log)?;
+    let trained = train(ctx, &base, &plan, settings, &folder, log, &mut report)?;
     finish(ctx, &mut store, Finish { base: &base, plan: &plan, settings, log }, &mut report, &trained)
 }
 
@@ -109,11 +123,14 @@ impl Night {
     }
 
     /// The run's name: another base, other rows or other settings are another run.
-    fn run_key(&self, base: &Base, settings: &Settings) -> String {
+    fn run_key(&self, base: &Base, settings: &Settings) -> Result<String, Failure> {
         let rows = plan::digest(self.candidates.accepted.iter().map(|row| &row.record));
         let newest = self.candidates.newest().unwrap_or_default();
-        let text = format!("{}\n{rows}\n{newest}\n{}\n", base.fingerprint, settings.digest());
-        sha256_hex(text.as_bytes())[..16].to_owned()
+        let mut text = format!("{}\n{rows}\n{newest}\n{}\n", base.fingerprint, settings.digest());
+        if let Some(path) = &settings.control.eval_data {
+            text.push_str(&sha256_hex(&files::read(path)?));
+        }
+        Ok(sha256_hex(text.as_bytes())[..16].to_owned())
     }
 
     fn plan(
@@ -127,24 +144,61 @@ impl Night {
     ) -> Result<Plan, Failure> {
         let now = ctx.clock.now();
         let text = Text::load(&base.dir, now)?;
-        let accepted: Vec<Accepted> = self.candidates.accepted.clone();
-        let pool = match store {
+        let (accepted, evaluation, mut dropped) = self.held_out(settings)?;
+        let mut pool = match store {
             Some(store) if settings.train.replay_ratio > 0.0 => {
                 let above = settings.train.replay_above;
                 select::replay_pool(store.read(), &ctx.config.target, above, &self.seals, &accepted)?
             }
             _ => Vec::new(),
         };
-        let draft = Draft::new(settings, &text, accepted, pool, self.candidates.dropped.clone())?;
+        pool.retain(|record| !holdout::holds(&record.messages, settings.control.eval_share));
+        let pool = holdout::without(pool, &evaluation, &mut dropped);
+        let draft = Draft::new(settings, &text, accepted, pool, evaluation, dropped)?;
+        holdout::refuse_empty(&settings.control, draft.evaluation())?;
         enough(draft.examples(), settings, draft.dropped())?;
         let speed = if measure || draft.has_older() {
             let rows = draft.probe(PROBE_ROWS, &text);
-            let adapter = settings.adapter(&base.model)?;
-            Some(train::tokens_per_s(ctx, &base.model, &adapter, &rows, settings)?)
+            let adapter = fresh(base, settings)?;
+            Some(measure::tokens_per_s(ctx, &base.model, &adapter, &rows, settings)?)
         } else {
             None
         };
         Ok(draft.decide(settings, run_key, now, speed))
+    }
+}
+
+impl Night {
+    /// Rows to train on, rows to evaluate on, and what was left out. What a gate or a report set asks is
+    /// not evaluated on either: the gate must not have chosen the state that it judges.
+    fn held_out(&self, settings: &Settings) -> Result<(Vec<Accepted>, Vec<Record>, Vec<Dropped>), Failure> {
+        let (mut accepted, mut dropped) = (self.candidates.accepted.clone(), self.candidates.dropped.clone());
+        let Some(path) = &settings.control.eval_data else {
+            let share = settings.control.eval_share;
+            let (held, train): (Vec<Accepted>, Vec<Accepted>) =
+                accepted.into_iter().partition(|row| holdout::holds(&row.record.messages, share));
+            return Ok((train, held.into_iter().map(|row| row.record).collect(), dropped));
+        };
+        let (mut evaluation, bad) = data::read(path)?;
+        dropped.extend(bad);
+        evaluation.retain(|record| match self.seals.refuse(&record.messages) {
+            None => true,
+            Some(why) => {
+                dropped.push(Dropped::new(record.name.clone(), Reason::Sealed, why));
+                false
+            }
+        });
+        let kept: HashSet<String> =
+            evaluation.iter().map(|record| data::question_key(&record.messages)).collect();
+        accepted.retain(|row| {
+            let equal = kept.contains(&data::question_key(&row.record.messages));
+            if equal {
+                let why = "its question is evaluated on";
+                dropped.push(Dropped::new(row.record.name.clone(), Reason::Evaluation, why));
+            }
+            !equal
+        });
+        Ok((accepted, evaluation, dropped))
     }
 }
 
@@ -155,7 +209,7 @@ fn enough(rows: usize, settings: &Settings, dropped: &[Dropped]) -> Result<(), F
         return Ok(());
     }
     let failure = Failure::nothing(format!("no adapter: {rows} of {needed} rows"));
-    let counts = crate::data::count(dropped);
+    let counts = data::count(dropped);
     if counts.is_empty() {
         return Err(failure.hint("harvest first; train.min_examples says how many rows a training needs"));
     }
@@ -163,8 +217,18 @@ fn enough(rows: usize, settings: &Settings, dropped: &[Dropped]) -> Result<(), F
     Err(failure.hint(format!("left out: {}", list.join(", "))))
 }
 
-fn base_dir(ctx: &Ctx, args: &Args) -> Result<PathBuf, Failure> {
-    args.paths.base.clone().map_or_else(|| ctx.base(), Ok)
+/// Reads the base, unless it alone is more than the memory there is.
+fn load_base(ctx: &Ctx, args: &Args, settings: &Settings) -> Result<Base, Failure> {
+    let dir = args.paths.base.clone().map_or_else(|| ctx.base(), Ok)?;
+    memory::check_base(&base::shape(&dir)?, settings)?;
+    Base::load(&dir, settings.storage())
+}
+
+/// A fresh adapter, ready to be trained.
+fn fresh(base: &Base, settings: &Settings) -> Result<Adapter, Failure> {
+    let mut adapter = settings.adapter(&base.model.config)?;
+    adapter.prepare(&base.model, Threads::new(train::threads(settings.train.threads)));
+    Ok(adapter)
 }
 
 fn say_dropped(ctx: &Ctx, log: &LogFile, dropped: &[Dropped]) {
@@ -250,6 +314,7 @@ fn planned(plan: &Plan, base: &Base) -> TrainReport {
     report.examples.older = older;
     report.examples.replay = plan.drawn;
     report.examples.replay_pool = plan.pool.len();
+    report.examples.evaluation = plan.evaluation.len();
     report
 }
 
@@ -260,22 +325,44 @@ fn train(
     settings: &Settings,
     folder: &Path,
     log: &LogFile,
+    report: &mut TrainReport,
 ) -> Result<Trained, Failure> {
     let text = Text::load(&base.dir, plan.template_time)?;
-    let examples = plan.encode(&text, settings.train.max_length)?;
+    let [examples, evaluation] = plan.encode(&text, settings.train.max_length)?;
+    let adapter = fresh(base, settings)?;
+    let order = plan.order(settings);
+    let shape = memory::shape(&base.model.config, &adapter, settings, [&examples, &evaluation]);
+    let memory = memory::check(&shape, settings, &order)?;
+    report.memory = Some(memory);
+    log.say(ctx, &memory.sentence());
+    let mut identity = settings.identity();
+    identity["run_key"] = plan.run_key.as_str().into();
+    identity["dataset_sha256"] = plan.dataset_sha256().into();
+    identity["base_fingerprint"] = base.fingerprint.as_str().into();
     let job = Job {
         ctx,
         model: &base.model,
         examples: &examples,
-        order: plan.order(settings),
+        evaluation: &evaluation,
+        order,
         settings,
-        checkpoints: Checkpoints::new(folder, &plan.run_key),
+        checkpoints: Checkpoints {
+            folder: folder.to_owned(),
+            identity,
+            shape: &base.model.config,
+            base_name: base.dir.display().to_string(),
+            // A night must not stop at what somebody put there.
+            refuse_others: false,
+            crash: ctx.crash.clone(),
+        },
+        places: Places::new(folder, settings.control.tensorboard.as_deref(), &plan.run_key),
     };
-    let adapter = settings.adapter(&base.model)?;
-    train::train(&job, adapter, &|news| match news {
+    let trained = train::train(&job, adapter, &|news| match news {
         News::Note(line) => log.say(ctx, line),
         News::Step(step) => log.write(ctx, &step.sentence()),
-    })
+    })?;
+    curves::complete_events(&job.places, &trained.steps, &trained.evals)?;
+    Ok(trained)
 }
 
 struct Finish<'a> {
@@ -293,20 +380,12 @@ fn finish(
     trained: &Trained,
 ) -> Result<Outcome, Failure> {
     let Finish { base, plan, settings, log } = run;
-    report.add_steps(&trained.steps);
-    report.resumed_from_step = trained.resumed_from_step;
-    report.peak_rss_bytes = nightshift_core::process::peak_rss_bytes();
+    report.add(trained);
     // A base inside the home is named from there, so that a home may move without changing any digest.
     let base_name = base.dir.strip_prefix(ctx.paths.home()).unwrap_or(&base.dir).display().to_string();
     let loras = ctx.paths.loras();
     let places = [&base.dir, &ctx.paths.training_data(), &loras].map(|path| path.display().to_string());
-    let folder = Folder {
-        adapter: &trained.adapter,
-        shape: &base.model.config,
-        base_name: &base_name,
-        config: report::config_json(ctx, settings, report, places),
-        metrics: report::metrics_json(report, &trained.steps),
-    };
+    let folder = Folder::new(trained, base, &base_name, (ctx, settings, report, places));
     let facts = Facts {
         run_key: plan.run_key.clone(),
         new: report.examples.new,

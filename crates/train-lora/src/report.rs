@@ -9,7 +9,9 @@ use serde_json::{Value, json};
 
 use crate::base::HeldBase;
 use crate::data::Dropped;
+use crate::memory::Estimate;
 use crate::settings::Settings;
+use crate::train::{End, Trained};
 use crate::variant;
 
 /// A mean loss per answer token above this is said to be too high: the adapter learned little.
@@ -18,7 +20,7 @@ pub(crate) const HIGH_LOSS: f64 = 2.0;
 pub(crate) const NAMED_ROWS: usize = 50;
 
 /// One optimiser step.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct StepMetric {
     /// From 1.
     pub(crate) step: usize,
@@ -34,8 +36,14 @@ pub(crate) struct StepMetric {
     pub(crate) tokens: usize,
     /// Tokens scored.
     pub(crate) answer_tokens: usize,
+    /// Share of the scored tokens that were the likeliest ones.
+    pub(crate) mean_token_accuracy: f64,
     /// Wall time.
     pub(crate) seconds: f64,
+    /// Resident memory after the step.
+    pub(crate) rss_bytes: u64,
+    /// When it ended, in seconds since 1970.
+    pub(crate) at_s: f64,
 }
 
 impl StepMetric {
@@ -66,6 +74,8 @@ pub(crate) struct Examples {
     pub(crate) replay: usize,
     /// Answers that replay is drawn from.
     pub(crate) replay_pool: usize,
+    /// Rows that are evaluated on while training.
+    pub(crate) evaluation: usize,
     /// Rows that did not take part, by reason.
     pub(crate) dropped: BTreeMap<&'static str, usize>,
 }
@@ -91,6 +101,14 @@ pub(crate) struct TrainReport {
     pub(crate) loss_first: Option<f64>,
     /// Loss of the last step.
     pub(crate) loss_last: Option<f64>,
+    /// Evaluation loss before the first step.
+    pub(crate) eval_loss_first: Option<f64>,
+    /// Evaluation loss of the state that is published.
+    pub(crate) eval_loss: Option<f64>,
+    /// After which step the adapter is as it is published.
+    pub(crate) published_step: Option<usize>,
+    /// Why the training ended.
+    pub(crate) ended: Option<End>,
     /// Wall time of all steps, those before a resume included.
     pub(crate) seconds: f64,
     /// Tokens per second, the first step excluded.
@@ -98,6 +116,8 @@ pub(crate) struct TrainReport {
     /// Estimated seconds, under `--dry-run` and when older rows had to fit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) estimated_s: Option<f64>,
+    /// Estimated memory, before anything is loaded.
+    pub(crate) memory: Option<Estimate>,
     /// Peak resident memory of this process.
     pub(crate) peak_rss_bytes: u64,
     /// The step whose checkpoint this run went on from.
@@ -113,8 +133,27 @@ pub(crate) struct TrainReport {
 }
 
 impl TrainReport {
+    /// Takes over what a training did.
+    pub(crate) fn add(&mut self, trained: &Trained) {
+        self.add_steps(&trained.steps);
+        self.resumed_from_step = trained.resumed_from_step;
+        self.peak_rss_bytes = nightshift_core::process::peak_rss_bytes();
+        (self.ended, self.published_step) = (Some(trained.ended), Some(trained.published_step));
+        let after = |step: usize| trained.evals.iter().find(|eval| eval.step == step)?.loss;
+        (self.eval_loss_first, self.eval_loss) = (after(0), after(trained.published_step));
+        self.warnings.extend(trained.warnings.iter().cloned());
+        if let (Some(first), Some(published)) = (self.eval_loss_first, self.eval_loss)
+            && published >= first
+        {
+            self.warnings.push(format!(
+                "the evaluation loss never fell below {first:.4}, that of the base: the adapter does not \
+                 generalise; look at the rows, or lower train.learning_rate"
+            ));
+        }
+    }
+
     /// Takes over what the steps say.
-    pub(crate) fn add_steps(&mut self, steps: &[StepMetric]) {
+    fn add_steps(&mut self, steps: &[StepMetric]) {
         self.steps = steps.len();
         self.tokens = steps.iter().map(|step| step.tokens).sum();
         self.loss_first = steps.first().map(|step| step.loss);
@@ -140,7 +179,7 @@ impl TrainReport {
         let Examples { new, older, replay, .. } = &self.examples;
         let number = |value: Option<f64>| value.map_or("?".into(), |value| format!("{value:.3}"));
         let dropped: usize = self.examples.dropped.values().sum();
-        format!(
+        let mut text = format!(
             "{} rows ({new} new, {older} older) and {replay} replayed per epoch, {dropped} left out; \
              {} steps, {} tokens, loss {} -> {}, {:.1} s, {} tokens/s",
             new + older,
@@ -150,7 +189,15 @@ impl TrainReport {
             number(self.loss_last),
             self.seconds,
             self.tokens_per_s.map_or("?".into(), |speed| format!("{speed:.0}")),
-        )
+        );
+        if let (Some(loss), Some(step)) = (self.eval_loss, self.published_step) {
+            let first = number(self.eval_loss_first);
+            text.push_str(&format!("; evaluation {first} -> {loss:.3} after step {step}, which is kept"));
+        }
+        if let Some(ended) = self.ended.filter(|ended| *ended != End::Schedule) {
+            text.push_str(&format!("; stopped early: {}", ended.words()));
+        }
+        text
     }
 }
 
@@ -163,7 +210,7 @@ pub(crate) fn tokens_per_s(steps: &[StepMetric]) -> Option<f64> {
 }
 
 /// `training_metrics.json`: the four keys of the documents, then ours.
-pub(crate) fn metrics_json(report: &TrainReport, steps: &[StepMetric]) -> Value {
+pub(crate) fn metrics_json(report: &TrainReport, trained: &Trained) -> Value {
     json!({
         "training_completed": true,
         "final_loss": report.loss_last,
@@ -174,13 +221,19 @@ pub(crate) fn metrics_json(report: &TrainReport, steps: &[StepMetric]) -> Value 
         "tokens": report.tokens,
         "seconds": report.seconds,
         "tokens_per_s": report.tokens_per_s,
+        "eval_loss_first": report.eval_loss_first,
+        "eval_loss": report.eval_loss,
+        "published_step": report.published_step,
+        "ended": report.ended,
+        "memory": report.memory,
         "peak_rss_bytes": report.peak_rss_bytes,
         "resumed_from_step": report.resumed_from_step,
         "dataset_sha256": report.dataset_sha256,
         "base_fingerprint": report.base_fingerprint,
         "base_held": report.base_held,
         "warnings": report.warnings,
-        "steps": steps,
+        "evaluations": trained.evals,
+        "steps": trained.steps,
     })
 }
 
@@ -232,7 +285,7 @@ mod tests {
     use super::*;
 
     fn step(step: usize, loss: f64, tokens: usize, seconds: f64) -> StepMetric {
-        StepMetric { step, epoch: 0, loss, lr: 1e-3, grad_norm: 1.0, tokens, answer_tokens: 1, seconds }
+        StepMetric { step, loss, tokens, seconds, ..StepMetric::default() }
     }
 
     #[test]

@@ -3,13 +3,13 @@
 use nightshift_core::config::Train;
 use nightshift_core::random::sha256_hex;
 use nightshift_core::{Ctx, Failure};
-use nightshift_model::{Adapter, Model, Storage, Threads};
-use serde_json::json;
+use nightshift_model::{Adapter, ModelConfig, Storage};
+use serde_json::{Value, json};
 
 use crate::args::SettingFlags;
 use crate::base;
+use crate::control::Control;
 use crate::order::Order;
-use crate::train::threads;
 use crate::variant;
 
 /// Seed of a run that names none.
@@ -28,6 +28,8 @@ pub(crate) struct Settings {
     pub(crate) max_steps: Option<usize>,
     /// Mix the rows; else file order.
     pub(crate) shuffle: bool,
+    /// How the run is watched and when it ends.
+    pub(crate) control: Control,
 }
 
 impl Settings {
@@ -42,7 +44,8 @@ impl Settings {
             return Err(Failure::usage("--pack-len and --max-steps must be above 0"));
         }
         let seed = ctx.seed.unwrap_or(DEFAULT_SEED);
-        Ok(Self { train, seed, pack: pack_len, max_steps: flags.max_steps, shuffle })
+        let control = Control::new(&train, &flags.control)?;
+        Ok(Self { train, seed, pack: pack_len, max_steps: flags.max_steps, shuffle, control })
     }
 
     /// How the base is held.
@@ -50,13 +53,12 @@ impl Settings {
         base::storage(self.train.dtype, self.train.quantize)
     }
 
-    /// A fresh adapter on `model`; exit 2 when targets, patterns or ranks do not fit this base.
-    pub(crate) fn adapter(&self, model: &Model) -> Result<Adapter, Failure> {
+    /// A fresh adapter for a base of this shape; exit 2 when targets, patterns or ranks do not fit it.
+    /// Has to be prepared before it is trained ([`Adapter::prepare`]).
+    pub(crate) fn adapter(&self, shape: &ModelConfig) -> Result<Adapter, Failure> {
         let (lora, rules) = (variant::lora(&self.train), variant::rules(&self.train)?);
-        let adapter = Adapter::init_by(lora, &rules, &model.config, self.seed);
-        let mut adapter = adapter.map_err(|error| Failure::usage(format!("train.targets: {error}")))?;
-        adapter.prepare(model, Threads::new(threads(self.train.threads)));
-        Ok(adapter)
+        let adapter = Adapter::init_by(lora, &rules, shape, self.seed);
+        adapter.map_err(|error| Failure::usage(format!("train.targets: {error}")))
     }
 
     /// The order of `rows` rows joined in every epoch by `drawn` of `pool` others.
@@ -74,34 +76,38 @@ impl Settings {
         }
     }
 
-    /// Digest of every setting that has a say in the adapter's bytes.
-    pub(crate) fn digest(&self) -> String {
+    /// Every setting that has a say in the adapter's bytes, by name.
+    pub(crate) fn identity(&self) -> Value {
         let train = &self.train;
-        let text = json!([
-            "train-lora settings 2",
-            train.rank,
-            train.alpha,
-            variant::identity(train),
-            train.batch_size,
-            train.gradient_accumulation,
-            train.learning_rate,
-            train.num_epochs,
-            train.schedule,
-            train.warmup_steps,
-            train.weight_decay,
-            train.max_grad_norm,
-            train.max_minutes,
-            train.max_length,
-            train.replay_ratio,
-            train.replay_above,
-            train.dtype,
-            train.quantize,
-            self.seed,
-            self.pack,
-            self.max_steps,
-            self.shuffle,
-        ]);
-        sha256_hex(text.to_string().as_bytes())
+        json!({
+            "rank": train.rank,
+            "alpha": train.alpha,
+            "variant": variant::identity(train),
+            "batch_size": train.batch_size,
+            "gradient_accumulation": train.gradient_accumulation,
+            "learning_rate": train.learning_rate,
+            "num_epochs": train.num_epochs,
+            "schedule": train.schedule,
+            "warmup_steps": train.warmup_steps,
+            "weight_decay": train.weight_decay,
+            "max_grad_norm": train.max_grad_norm,
+            "max_minutes": train.max_minutes,
+            "max_length": train.max_length,
+            "replay_ratio": train.replay_ratio,
+            "replay_above": train.replay_above,
+            "dtype": train.dtype,
+            "quantize": train.quantize,
+            "seed": self.seed,
+            "pack_len": self.pack,
+            "max_steps": self.max_steps,
+            "shuffle": self.shuffle,
+            "control": self.control.identity(),
+        })
+    }
+
+    /// Digest of [`Settings::identity`].
+    pub(crate) fn digest(&self) -> String {
+        sha256_hex(format!("train-lora settings 2\n{}", self.identity()).as_bytes())
     }
 }
 

@@ -283,8 +283,22 @@ pub struct Train {
     pub dtype: Dtype,
     /// Quantisation of the base's linear layers.
     pub quantize: Quantize,
-    /// Optimiser steps between checkpoints.
+    /// Optimiser steps between checkpoints; 0 counts no steps.
     pub checkpoint_steps: usize,
+    /// Minutes between checkpoints; 0 counts no minutes.
+    pub checkpoint_minutes: f64,
+    /// Share of the questions that is held out, by a hash of the question, to evaluate on while training.
+    pub eval_share: f64,
+    /// Optimiser steps between evaluations; 0 evaluates after each epoch.
+    pub eval_every: usize,
+    /// Evaluations without gain after which training stops; 0 never stops.
+    pub early_stop: usize,
+    /// Nats per token that count as a gain.
+    pub early_stop_delta: f64,
+    /// Which state is published when there is an evaluation.
+    pub keep: Keep,
+    /// Most memory a training may take, such as `6GiB`; absent: what the machine has free.
+    pub max_memory: Option<String>,
     /// Threads; 0 takes every core.
     pub threads: usize,
 }
@@ -320,9 +334,26 @@ impl Default for Train {
             dtype: Dtype::F32,
             quantize: Quantize::None,
             checkpoint_steps: 25,
+            checkpoint_minutes: 10.0,
+            eval_share: 0.0,
+            eval_every: 0,
+            early_stop: 0,
+            early_stop_delta: 0.0,
+            keep: Keep::Best,
+            max_memory: None,
             threads: 0,
         }
     }
+}
+
+/// Which state of a training is published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Keep {
+    /// The one with the lowest evaluation loss; the last one when nothing was evaluated.
+    Best,
+    /// The last one.
+    Last,
 }
 
 /// Settings of the server.

@@ -2,12 +2,14 @@
 
 #![allow(clippy::unwrap_used, reason = "a test panics on anything unexpected")]
 
+mod control;
 mod direct;
 mod folder;
 mod killed;
 mod packed_base;
 mod pipeline;
 mod repeat;
+mod resume;
 mod sealed;
 mod variant;
 mod world;

@@ -71,13 +71,13 @@ fn noisy_embeddings(alpha: f64, seed: u64, threads: usize) -> Vec<(Vec<f64>, usi
         let mut grads = Grads::lora(&adapter);
         loss_and_grads(&model, Some(&adapter), &batch, 1.0, &mut grads, &mut ws).unwrap();
         let parts = if ws.helpers.is_empty() { vec![&ws] } else { ws.helpers.iter().collect() };
-        parts.into_iter().map(|ws| (ws.layers[0].x.clone(), ws.spans.clone())).collect::<Vec<_>>()
+        parts.into_iter().map(|ws| (ws.layers[0].x.clone(), ws.extents.clone())).collect::<Vec<_>>()
     };
     let mut found = Vec::new();
-    for ((noisy, spans), (plain, _)) in pass(alpha).into_iter().zip(pass(0.0)) {
+    for ((noisy, extents), (plain, _)) in pass(alpha).into_iter().zip(pass(0.0)) {
         let mut noise = noisy.iter().zip(&plain).map(|(noisy, plain)| noisy - plain);
-        for span in spans {
-            found.push((noise.by_ref().take(span.rows * config.hidden_size).collect(), span.tokens));
+        for extent in extents {
+            found.push((noise.by_ref().take(extent.rows * config.hidden_size).collect(), extent.tokens));
         }
     }
     found

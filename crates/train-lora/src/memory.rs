@@ -1,0 +1,243 @@
+//! How much memory a training will take, said before anything large is loaded, and refused when the machine
+//! has less. Pure but for the question how much is free.
+
+use nightshift_core::config::{Dtype, Quantize};
+use nightshift_core::{Failure, process};
+use nightshift_model::{Adapter, Footprint, ModelConfig, Span, Threads, base_bytes};
+use serde::Serialize;
+
+use crate::data::Encoded;
+use crate::measure::evaluation_passes;
+use crate::order::Order;
+use crate::settings::Settings;
+use crate::train::threads;
+
+/// The program itself, its libraries' tables and threads: measured on a model of no size.
+const PROGRAM: u64 = 24_000_000;
+/// Packed panels that the matrix products hold, for each thread.
+const PRODUCTS: u64 = 3_000_000;
+/// Bytes that an example's token takes: id, flag, and its share of the text.
+const TOKEN: u64 = 13;
+
+/// What decides the memory of a training.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Shape<'a> {
+    /// The base.
+    pub(crate) config: &'a ModelConfig,
+    /// Bytes of one number of its layers' matrices: 4 for f32, 2 for bf16, 0.516 for NF4.
+    pub(crate) matrix_bytes: f64,
+    /// Bytes of one number of embedding and head.
+    pub(crate) table_bytes: f64,
+    /// The adapter, or one of its form.
+    pub(crate) adapter: &'a Adapter,
+    /// Keep only the input of each layer.
+    pub(crate) checkpointing: bool,
+    /// Threads of the arithmetic.
+    pub(crate) threads: usize,
+    /// Rows that are trained on, in the order of [`Order`].
+    pub(crate) examples: &'a [Encoded],
+    /// Rows that are evaluated on.
+    pub(crate) evaluation: &'a [Encoded],
+}
+
+/// Bytes by what takes them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub(crate) struct Estimate {
+    /// The base's weights.
+    pub(crate) base_bytes: u64,
+    /// Adapter, gradients and moments.
+    pub(crate) adapter_bytes: u64,
+    /// Activations and scratch of the largest passes.
+    pub(crate) activations_bytes: u64,
+    /// The program, its data, and what matrix products pack.
+    pub(crate) program_bytes: u64,
+    /// All of it.
+    pub(crate) total_bytes: u64,
+}
+
+/// The memory of a run over all of its epochs.
+pub(crate) fn estimate(shape: &Shape<'_>, order: &Order, max_steps: usize) -> Estimate {
+    let mut footprint = Footprint::new(shape.config, shape.adapter, Threads::new(shape.threads));
+    footprint.set_checkpointing(shape.checkpointing);
+    let spans: Vec<Span> = shape.examples.iter().map(|row| Span::of(&row.example.scored)).collect();
+    let lengths: Vec<usize> = shape.examples.iter().map(|row| row.example.tokens.len()).collect();
+    let windows = (0..order.epochs).flat_map(|epoch| {
+        let rows = order.epoch(epoch);
+        rows.chunks(order.window).map(<[usize]>::to_vec).collect::<Vec<_>>()
+    });
+    for pass in windows.take(max_steps).flat_map(|window| order.passes(&window, &lengths)) {
+        footprint.train(&pass.into_iter().map(|row| spans[row]).collect::<Vec<_>>());
+    }
+    for pass in evaluation_passes(shape.evaluation) {
+        footprint.evaluate(&pass.iter().map(|row| Span::of(&row.example.scored)).collect::<Vec<_>>());
+    }
+    let tokens: usize =
+        shape.examples.iter().chain(shape.evaluation).map(|row| row.example.tokens.len()).sum();
+    // A checkpoint is put together in memory: the adapter's file, and its largest tensor once more.
+    let file = footprint.parameters() as u64 * 4;
+    let mut estimate = Estimate {
+        base_bytes: base_bytes(shape.config, shape.matrix_bytes, shape.table_bytes),
+        adapter_bytes: footprint.adapter_bytes() + file,
+        activations_bytes: footprint.workspace_bytes(),
+        program_bytes: PROGRAM + PRODUCTS * shape.threads as u64 + TOKEN * tokens as u64,
+        total_bytes: 0,
+    };
+    let Estimate { base_bytes, adapter_bytes, activations_bytes, program_bytes, .. } = estimate;
+    estimate.total_bytes = base_bytes + adapter_bytes + activations_bytes + program_bytes;
+    estimate
+}
+
+impl Estimate {
+    /// One sentence for a person.
+    pub(crate) fn sentence(&self) -> String {
+        let Self { base_bytes, adapter_bytes, activations_bytes, program_bytes, total_bytes } = self;
+        format!(
+            "about {} of memory: base {}, adapter with optimiser {}, activations {}, program and data {}",
+            said(*total_bytes),
+            said(*base_bytes),
+            said(*adapter_bytes),
+            said(*activations_bytes),
+            said(*program_bytes)
+        )
+    }
+}
+
+/// Refuses (exit 4) a base that alone is more than the limit, before it is read.
+pub(crate) fn check_base(config: &ModelConfig, settings: &Settings) -> Result<(), Failure> {
+    let [matrix, table] = number_bytes(settings);
+    let needed = base_bytes(config, matrix, table);
+    match limit(settings) {
+        Some((limit, whose)) if needed > limit => {
+            let message = format!("the base alone takes {}, but {whose} {}", said(needed), said(limit));
+            Err(Failure::refused(message).hint("take a smaller base, or more memory"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The bytes that may be taken, and who says so; `None` where nobody does.
+fn limit(settings: &Settings) -> Option<(u64, &'static str)> {
+    match settings.control.max_memory {
+        Some(limit) => Some((limit, "train.max_memory allows")),
+        // What this process holds already is part of what the training needs.
+        None => process::available_memory_bytes()
+            .map(|free| (free + process::rss_bytes(), "this machine has free")),
+    }
+}
+
+/// Refuses (exit 4) a run that needs more than the limit, with the settings that would fit.
+pub(crate) fn check(shape: &Shape<'_>, settings: &Settings, order: &Order) -> Result<Estimate, Failure> {
+    let steps = settings.max_steps.unwrap_or(usize::MAX);
+    let needed = estimate(shape, order, steps);
+    let Some((limit, whose)) = limit(settings).filter(|(limit, _)| needed.total_bytes > *limit) else {
+        return Ok(needed);
+    };
+    let message = format!("the training needs {}, but {whose} {}", needed.sentence(), said(limit));
+    let failure = Failure::refused(message);
+    Err(match fitting(shape, order, steps, limit) {
+        Ok(Fitting { flags, estimate, same_numbers }) => {
+            let numbers = if same_numbers { ", with the same numbers" } else { "" };
+            failure.hint(format!("{flags} needs about {}{numbers}", said(estimate.total_bytes)))
+        }
+        Err(least) => failure
+            .hint(format!("even one row at a time needs about {}", said(least.total_bytes)))
+            .hint("take a smaller base, shorter rows (--max-length), a lower --rank, or more memory"),
+    })
+}
+
+/// Settings that fit.
+struct Fitting {
+    flags: String,
+    estimate: Estimate,
+    /// A step computes the same as before.
+    same_numbers: bool,
+}
+
+/// The largest batch that fits with the same rows in a window; else the longest rows that do; else what
+/// even the smallest batch needs.
+fn fitting(shape: &Shape<'_>, order: &Order, steps: usize, limit: u64) -> Result<Fitting, Estimate> {
+    let mut least = estimate(shape, order, steps);
+    let smaller = (1..=order.batch).rev().filter(|batch| order.window.is_multiple_of(*batch));
+    for batch in smaller.filter(|batch| *batch < order.batch || order.pack.is_some()) {
+        least = estimate(shape, &Order { batch, pack: None, ..order.clone() }, steps);
+        if least.total_bytes <= limit {
+            let accumulation = order.window / batch;
+            let packing = if order.pack.is_some() { " without --packing" } else { "" };
+            let flags = format!("--batch-size {batch} --gradient-accumulation {accumulation}{packing}");
+            return Ok(Fitting { flags, estimate: least, same_numbers: true });
+        }
+    }
+    if !shape.checkpointing {
+        let shape = Shape { checkpointing: true, ..*shape };
+        let smallest = estimate(&shape, &Order { batch: 1, pack: None, ..order.clone() }, steps);
+        if smallest.total_bytes <= limit {
+            let accumulation = order.window;
+            let flags =
+                format!("--batch-size 1 --gradient-accumulation {accumulation} --gradient-checkpointing");
+            return Ok(Fitting { flags, estimate: smallest, same_numbers: true });
+        }
+    }
+    let longest = |rows: &[Encoded]| rows.iter().map(|row| row.example.tokens.len()).max().unwrap_or(0);
+    let mut length = longest(shape.examples).max(longest(shape.evaluation)).next_power_of_two() / 2;
+    while length >= 64 {
+        let fits = |rows: &[Encoded]| -> Vec<Encoded> {
+            rows.iter().filter(|row| row.example.tokens.len() <= length).cloned().collect()
+        };
+        let (examples, evaluation) = (fits(shape.examples), fits(shape.evaluation));
+        if examples.is_empty() {
+            break;
+        }
+        let rows = examples.len();
+        let order = Order { batch: 1, pack: None, rows, pool: 0, drawn: 0, ..order.clone() };
+        let shorter = Shape { examples: &examples, evaluation: &evaluation, ..*shape };
+        let estimate = estimate(&shorter, &order, steps);
+        if estimate.total_bytes <= limit {
+            let flags = format!(
+                "--batch-size 1 --gradient-accumulation {} --max-length {length} (which leaves out {} of {} rows)",
+                order.window,
+                shape.examples.len() - examples.len(),
+                shape.examples.len()
+            );
+            return Ok(Fitting { flags, estimate, same_numbers: false });
+        }
+        length /= 2;
+    }
+    Err(least)
+}
+
+/// The shape of a training.
+pub(crate) fn shape<'a>(
+    config: &'a ModelConfig,
+    adapter: &'a Adapter,
+    settings: &Settings,
+    [examples, evaluation]: [&'a [Encoded]; 2],
+) -> Shape<'a> {
+    let [matrix_bytes, table_bytes] = number_bytes(settings);
+    let threads = threads(settings.train.threads);
+    let checkpointing = settings.train.gradient_checkpointing;
+    Shape { config, matrix_bytes, table_bytes, adapter, checkpointing, threads, examples, evaluation }
+}
+
+/// Bytes of one number of the base's linear layers, and of its embedding and head.
+const fn number_bytes(settings: &Settings) -> [f64; 2] {
+    let table = match settings.train.dtype {
+        Dtype::F32 => 4.0,
+        Dtype::Bf16 => 2.0,
+    };
+    match settings.train.quantize {
+        Quantize::None => [table, table],
+        // Half a byte, a byte for 64 of them, and their double quantisation.
+        Quantize::Nf4 => [0.516, table],
+    }
+}
+
+/// An amount of memory in words.
+fn said(bytes: u64) -> String {
+    if bytes >= 10_000_000_000 {
+        format!("{:.1} GB", bytes as f64 / 1e9)
+    } else if bytes >= 1_000_000_000 {
+        format!("{:.2} GB", bytes as f64 / 1e9)
+    } else {
+        format!("{} MB", bytes.div_ceil(1_000_000))
+    }
+}
