@@ -59,7 +59,35 @@ impl Dpo {
     }
 }
 
+impl Dpo {
+    /// What one pair adds to the sums.
+    pub fn judge(&self, policy: [f64; 2], reference: [f64; 2]) -> PreferenceSum {
+        let rewards = [0, 1].map(|side| self.beta * (policy[side] - reference[side]));
+        PreferenceSum {
+            loss: self.score(policy, reference).loss,
+            items: 1,
+            chosen: (rewards[0], 1),
+            rejected: (rewards[1], 1),
+            right: usize::from(rewards[0] > rewards[1]),
+            answers: Loss::default(),
+        }
+    }
+}
+
 impl Kto {
+    /// What one answer adds to the sums.
+    pub fn judge(&self, desirable: bool, policy: f64, reference: f64, kl: f64) -> PreferenceSum {
+        let reward = self.beta * (policy - reference);
+        PreferenceSum {
+            loss: self.score(desirable, policy, reference, kl).loss,
+            items: 1,
+            chosen: if desirable { (reward, 1) } else { (0.0, 0) },
+            rejected: if desirable { (0.0, 0) } else { (reward, 1) },
+            right: usize::from((reward > 0.0) == desirable),
+            answers: Loss::default(),
+        }
+    }
+
     /// Loss of one answer. `kl` is the estimate of [`Kto::kl`] for its window, a constant here.
     pub fn score(&self, desirable: bool, policy: f64, reference: f64, kl: f64) -> Score {
         let (weight, sign) = if desirable { (self.desirable, 1.0) } else { (self.undesirable, -1.0) };
@@ -91,8 +119,8 @@ pub struct PreferenceSum {
     pub rejected: (f64, usize),
     /// Pairs whose chosen answer has the larger reward; for KTO answers whose reward has the right sign.
     pub right: usize,
-    /// Answer tokens.
-    pub tokens: usize,
+    /// All answers; zero where only log-probabilities were judged.
+    pub answers: Loss,
 }
 
 impl std::ops::AddAssign for PreferenceSum {
@@ -102,7 +130,7 @@ impl std::ops::AddAssign for PreferenceSum {
         self.chosen = (self.chosen.0 + other.chosen.0, self.chosen.1 + other.chosen.1);
         self.rejected = (self.rejected.0 + other.rejected.0, self.rejected.1 + other.rejected.1);
         self.right += other.right;
-        self.tokens += other.tokens;
+        self.answers += other.answers;
     }
 }
 
@@ -131,16 +159,9 @@ pub fn dpo_loss_and_grads<T: Real>(
         let mut weights = Vec::with_capacity(losses.len());
         for (pair, reference) in losses.chunks_exact(2).zip(reference.chunks_exact(2)) {
             let (policy, reference) = ([-pair[0].nll_sum, -pair[1].nll_sum], [reference[0], reference[1]]);
-            let Score { loss, slope } = dpo.score(policy, reference);
-            let rewards = [0, 1].map(|side| dpo.beta * (policy[side] - reference[side]));
-            judged += PreferenceSum {
-                loss,
-                items: 1,
-                chosen: (rewards[0], 1),
-                rejected: (rewards[1], 1),
-                right: usize::from(rewards[0] > rewards[1]),
-                tokens: pair[0].tokens + pair[1].tokens,
-            };
+            let Score { slope, .. } = dpo.score(policy, reference);
+            judged += dpo.judge(policy, reference);
+            pair.iter().for_each(|answer| judged.answers += *answer);
             weights.extend([-slope * scale, slope * scale]);
         }
         weights
@@ -173,16 +194,9 @@ pub fn kto_loss_and_grads<T: Real>(
         let answers = losses.iter().zip(desirable).zip(reference);
         let one = |((answer, &desirable), &reference): ((&Loss, &bool), &f64)| {
             let policy = -answer.nll_sum;
-            let Score { loss, slope } = kto.score(desirable, policy, reference, kl);
-            let reward = kto.beta * (policy - reference);
-            judged += PreferenceSum {
-                loss,
-                items: 1,
-                chosen: if desirable { (reward, 1) } else { (0.0, 0) },
-                rejected: if desirable { (0.0, 0) } else { (reward, 1) },
-                right: usize::from((reward > 0.0) == desirable),
-                tokens: answer.tokens,
-            };
+            judged += kto.judge(desirable, policy, reference, kl);
+            judged.answers += *answer;
+            let Score { slope, .. } = kto.score(desirable, policy, reference, kl);
             -slope * scale
         };
         answers.map(one).collect()

@@ -11,22 +11,67 @@ use nightshift_model::{
 };
 use serde::Serialize;
 
-/// How conversations become tokens.
+/// What to do about a template.
+pub(crate) const CHAT_TEMPLATE_HINT: &str = "--chat-template FILE names another Jinja template; it must begin \
+     each answer where its generation prompt ends, and end it with an end-of-turn token";
+
+/// How rows become tokens.
 #[derive(Debug, Clone)]
 pub(crate) struct Text {
     /// The tokenizer.
     pub(crate) tokenizer: Tokenizer,
-    /// The chat template.
-    pub(crate) template: ChatTemplate,
+    /// The chat template, where rows need one.
+    template: Option<ChatTemplate>,
+    /// Positions the model was made for.
+    context: usize,
 }
 
 impl Text {
-    /// Reads both from a model folder. A template that prints a date prints that of `now`.
+    /// Reads tokenizer and template of a model folder. A template that prints a date prints that of `now`.
     pub(crate) fn load(dir: &Path, now: Timestamp) -> Result<Self, Failure> {
-        Ok(Self {
-            tokenizer: Tokenizer::from_dir(dir).map_err(refused)?,
-            template: ChatTemplate::from_dir(dir, move || now).map_err(refused)?,
-        })
+        TextSource { base: dir, template: None, now }.open(true)
+    }
+
+    /// The chat template.
+    pub(crate) fn template(&self) -> Result<&ChatTemplate, ModelError> {
+        let missing = || ModelError::Input("a conversation needs a chat template".to_owned());
+        self.template.as_ref().ok_or_else(missing)
+    }
+
+    /// The longest example in tokens, and what says so.
+    pub(crate) fn limit(&self, max_length: usize) -> (usize, &'static str) {
+        if max_length <= self.context {
+            (max_length, "max_length")
+        } else {
+            (self.context, "the model's context")
+        }
+    }
+}
+
+/// Where the text of rows is to be read from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct TextSource<'a> {
+    /// The model folder.
+    pub(crate) base: &'a Path,
+    /// A chat template instead of the folder's own.
+    pub(crate) template: Option<&'a Path>,
+    /// The instant that templates print.
+    pub(crate) now: Timestamp,
+}
+
+impl TextSource<'_> {
+    /// Reads the tokenizer and, for conversations, the template: rows without turns need none.
+    pub(crate) fn open(&self, chats: bool) -> Result<Text, Failure> {
+        let context = shape(self.base)?.max_position_embeddings;
+        let tokenizer = Tokenizer::from_dir(self.base).map_err(refused)?;
+        let now = self.now;
+        let template = match self.template {
+            _ if !chats => None,
+            Some(file) => Some(ChatTemplate::from_file(file, self.base, move || now)),
+            None => Some(ChatTemplate::from_dir(self.base, move || now)),
+        };
+        let template = template.transpose().map_err(|error| refused(error).hint(CHAT_TEMPLATE_HINT))?;
+        Ok(Text { tokenizer, template, context })
     }
 }
 

@@ -11,16 +11,17 @@ use nightshift_core::{Ctx, Failure, Outcome, files};
 use nightshift_model::{Adapter, ModelConfig, Threads, adapter_bytes};
 
 use crate::args::{Args, SettingFlags};
-use crate::base::{self, Base, Text, refused};
+use crate::base::{self, Base, refused};
 use crate::checkpoint::Checkpoints;
 use crate::curves::{self, Places};
-use crate::data::{self, Dropped, Encoded, Record};
+use crate::gather::{Gathered, gather};
+use crate::memory;
+use crate::objective::Objective;
 use crate::publish::{Folder, METRICS};
-use crate::report::{self, TrainReport};
+use crate::report::TrainReport;
 use crate::settings::Settings;
 use crate::train::{self, Job, News};
 use crate::variant;
-use crate::{holdout, memory};
 
 const CHECKPOINTS: &str = ".checkpoints";
 
@@ -30,42 +31,37 @@ pub(crate) fn run(ctx: &Ctx, args: &Args, data: &Path, out: &Path) -> Result<Out
     settings.control.stop_after_minutes = args.settings.max_minutes;
     let base_dir = args.paths.base.clone().map_or_else(|| ctx.base(), Ok)?;
     check_out(out)?;
+    settings.objective = Objective::new(&args.objective)?;
     let shape = base::shape(&base_dir)?;
     let start = args.paths.init_adapter.as_deref();
     let mut adapter = match start {
         Some(dir) => going_on(&shape, dir, &args.settings, &mut settings)?,
         None => settings.adapter(&shape)?,
     };
-    let rows = read(ctx, &base_dir, data, &settings)?;
-    let order = settings.order(rows.train.len(), 0, 0);
-    let both = [rows.train.as_slice(), rows.evaluation.as_slice()];
+    let mut report = TrainReport { path: Some(out.display().to_string()), ..TrainReport::default() };
+    let gathered = gather(ctx, args, &base_dir, &settings, &mut report)?;
+    let Gathered { examples, evaluation, rows, drawn, .. } = &gathered;
+    let order = settings.order(*rows, examples.len() - rows, *drawn);
+    let both = [examples.as_slice(), evaluation.as_slice()];
     let memory = memory::check(&memory::shape(&shape, &adapter, &settings, both), &settings, &order)?;
     let base = Base::load(&base_dir, settings.storage())?;
     adapter.prepare(&base.model, Threads::new(train::threads(settings.train.threads)));
     start.map_or(Ok(()), |dir| base.refuse_foreign(dir))?;
-    let mut report = TrainReport {
-        path: Some(out.display().to_string()),
-        dataset_sha256: sha256_hex(&files::read(data)?),
-        base_fingerprint: base.fingerprint.clone(),
-        base_held: base.held(),
-        memory: Some(memory),
-        ..TrainReport::default()
-    };
-    report.add_dropped(&rows.dropped);
-    (report.examples.new, report.examples.evaluation) = (rows.train.len(), rows.evaluation.len());
+    report.base_fingerprint.clone_from(&base.fingerprint);
+    (report.base_held, report.memory) = (base.held(), Some(memory));
     if ctx.dry_run {
         report.steps = settings.max_steps.unwrap_or(usize::MAX).min(order.total_steps());
         let (steps, memory) = (report.steps, memory.sentence());
-        let text = format!("would train {} rows in {steps} steps, with {memory}", rows.train.len());
+        let text = format!("would train {} rows in {steps} steps, with {memory}", order.per_epoch());
         return Ok(Outcome::done(&report, text).status("planned"));
     }
-    let checkpoints = checkpoints(ctx, &settings, &report, &adapter, &base, out)?;
+    let checkpoints = checkpoints(ctx, &settings, &gathered, &adapter, &base, out)?;
     let name = sha256_hex(checkpoints.identity.to_string().as_bytes());
     let job = Job {
         ctx,
         model: &base.model,
-        examples: &rows.train,
-        evaluation: &rows.evaluation,
+        examples,
+        evaluation,
         order,
         settings: &settings,
         places: Places::new(out, settings.control.tensorboard.as_deref(), &name[..16]),
@@ -89,11 +85,12 @@ pub(crate) fn run(ctx: &Ctx, args: &Args, data: &Path, out: &Path) -> Result<Out
     Ok(Outcome::done(&report, text))
 }
 
-/// Where the run's state is kept, and under which identity.
+/// Where the run's state is kept, and under which identity: another base, other tokens, other settings or
+/// another start are another run.
 fn checkpoints<'a>(
     ctx: &Ctx,
     settings: &Settings,
-    report: &TrainReport,
+    gathered: &Gathered,
     start: &Adapter,
     base: &'a Base,
     out: &Path,
@@ -104,11 +101,9 @@ fn checkpoints<'a>(
     }
     files::create_dir(&folder)?;
     let (_, start) = adapter_bytes(start, &base.model.config, "").map_err(refused)?;
-    let eval = settings.control.eval_data.as_ref().map(|path| files::read(path)).transpose()?;
     let mut identity = settings.identity();
-    identity["base_fingerprint"] = report.base_fingerprint.as_str().into();
-    identity["dataset_sha256"] = report.dataset_sha256.as_str().into();
-    identity["eval_data_sha256"] = eval.map(|bytes| sha256_hex(&bytes)).into();
+    identity["base_fingerprint"] = base.fingerprint.as_str().into();
+    identity["rows_sha256"] = gathered.digest.as_str().into();
     identity["start_sha256"] = sha256_hex(&start).into();
     // Here it only ends the run; a resumed one may be given more time.
     identity.as_object_mut().map(|identity| identity.remove("max_minutes"));
@@ -136,44 +131,6 @@ fn check_out(out: &Path) -> Result<(), Failure> {
         return Err(Failure::usage(message).hint("name a new folder with --out"));
     }
     Ok(())
-}
-
-/// The rows of a run, in tokens.
-struct Rows {
-    train: Vec<Encoded>,
-    evaluation: Vec<Encoded>,
-    dropped: Vec<Dropped>,
-}
-
-/// The file's rows in tokens, those to evaluate on apart; exit 3 when not one of them can be learned.
-fn read(ctx: &Ctx, base: &Path, path: &Path, settings: &Settings) -> Result<Rows, Failure> {
-    let (records, mut dropped) = data::read(path)?;
-    let (train, evaluation) = match &settings.control.eval_data {
-        Some(file) => {
-            let (evaluation, bad) = data::read(file)?;
-            dropped.extend(bad);
-            (holdout::without(records, &evaluation, &mut dropped), evaluation)
-        }
-        None => holdout::split(records, settings.control.eval_share),
-    };
-    let text = Text::load(base, ctx.clock.now())?;
-    let mut encode = |records: &[Record]| -> Result<Vec<Encoded>, Failure> {
-        let rows = data::encode(&text, records, settings.train.max_length);
-        data::refuse_template(&rows)?;
-        let (kept, left_out): (Vec<_>, Vec<_>) = rows.into_iter().partition(Result::is_ok);
-        dropped.extend(left_out.into_iter().filter_map(Result::err));
-        Ok(kept.into_iter().flatten().collect())
-    };
-    let (train, evaluation) = (encode(&train)?, encode(&evaluation)?);
-    for row in dropped.iter().take(report::NAMED_ROWS) {
-        ctx.printer.note(&format!("left out ({}): {}: {}", row.reason.name(), row.row, row.why));
-    }
-    if train.is_empty() {
-        let message = format!("{} holds no row that can be learned", path.display());
-        return Err(Failure::nothing(message).hint("see the rows that were left out, above"));
-    }
-    holdout::refuse_empty(&settings.control, evaluation.len())?;
-    Ok(Rows { train, evaluation, dropped })
 }
 
 /// The adapter to go on from; its form holds, and flags that say otherwise are refused.

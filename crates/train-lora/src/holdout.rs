@@ -7,21 +7,15 @@ use std::collections::HashSet;
 
 use nightshift_core::Failure;
 use nightshift_core::random::sha256_hex;
-use nightshift_model::Message;
 
 use crate::control::Control;
 use crate::data::{Dropped, Reason, Record, question_key};
 
-/// Whether a conversation's question belongs to the held-out share.
-pub(crate) fn holds(messages: &[Message], share: f64) -> bool {
-    let digest = sha256_hex(format!("nightshift evaluation 1\n{}", question_key(messages)).as_bytes());
+/// Whether a question belongs to the held-out share; `key` is its one form ([`question_key`]).
+pub(crate) fn holds(key: &str, share: f64) -> bool {
+    let digest = sha256_hex(format!("nightshift evaluation 1\n{key}").as_bytes());
     let number = u64::from_str_radix(&digest[..16], 16).unwrap_or(u64::MAX);
     (number as f64) < share * 2.0_f64.powi(64)
-}
-
-/// Rows to train on, and rows held out.
-pub(crate) fn split(records: Vec<Record>, share: f64) -> (Vec<Record>, Vec<Record>) {
-    records.into_iter().partition(|record| !holds(&record.messages, share))
 }
 
 /// Rows whose question is none of `kept`; the others join `dropped`.
@@ -51,7 +45,13 @@ pub(crate) fn refuse_empty(control: &Control, rows: usize) -> Result<(), Failure
 
 #[cfg(test)]
 mod tests {
+    use nightshift_model::Message;
+
     use super::*;
+
+    fn split(records: Vec<Record>, share: f64) -> (Vec<Record>, Vec<Record>) {
+        records.into_iter().partition(|record| !holds(&question_key(&record.messages), share))
+    }
 
     fn record(question: &str) -> Record {
         let messages = vec![Message::new("user", question), Message::new("assistant", "x")];
@@ -65,10 +65,10 @@ mod tests {
         assert!((170..230).contains(&held.len()) && train.len() + held.len() == 2000, "{}", held.len());
         for held in &held {
             let shouted = record(&format!("  {}", held.name.to_uppercase()));
-            assert!(holds(&shouted.messages, 0.1), "{}", held.name);
+            assert!(holds(&question_key(&shouted.messages), 0.1), "{}", held.name);
         }
         // A larger share holds out all that a smaller one does.
-        assert!(held.iter().all(|held| holds(&held.messages, 0.2)));
+        assert!(held.iter().all(|held| holds(&question_key(&held.messages), 0.2)));
         assert!(split(all, 0.0).1.is_empty());
     }
 

@@ -17,11 +17,13 @@ mod data;
 mod direct;
 mod evals;
 mod evaluate;
+mod gather;
 mod health;
 mod holdout;
 mod inspect;
 mod measure;
 mod memory;
+pub mod objective;
 mod order;
 mod picture;
 mod pipeline;
@@ -29,15 +31,18 @@ mod plan;
 mod publish;
 mod quantize;
 mod report;
+mod seals;
 mod select;
 mod settings;
 mod tensorboard;
 mod train;
 pub mod variant;
+mod view;
 
 pub use args::Args;
-use args::{Command, PathFlags, SettingFlags};
+use args::{Command, MixFlags, PathFlags, RowFlags, SettingFlags};
 use nightshift_core::{Ctx, Failure, Outcome, Tool};
+use objective::ObjectiveFlags;
 
 /// What this tool says of itself.
 pub const TOOL: Tool = Tool {
@@ -48,13 +53,19 @@ pub const TOOL: Tool = Tool {
 
 /// Runs the tool.
 pub fn run(ctx: &Ctx, args: Args) -> Result<Outcome, Failure> {
-    if args.command.is_some() && (args.paths != PathFlags::default() || !args.settings.is_default()) {
+    let training = args.paths != PathFlags::default()
+        || args.rows != RowFlags::default()
+        || args.mix != MixFlags::default()
+        || args.objective != ObjectiveFlags::default()
+        || !args.settings.is_default();
+    if args.command.is_some() && training {
         return Err(Failure::usage("options of a training stand before a subcommand")
             .hint("write the subcommand first, then its own options"));
     }
     match (&args.command, &args.paths.data, &args.paths.out) {
         (Some(Command::Evaluate(evaluate)), ..) => evaluate::run(ctx, evaluate),
         (Some(Command::Quantize(quantize)), ..) => quantize::run(ctx, quantize),
+        (Some(Command::Data(data)), ..) => view::run(ctx, data),
         (Some(Command::Inspect(inspect)), ..) => inspect::run(ctx, inspect),
         (None, Some(data), Some(out)) => direct::run(ctx, &args, data, out),
         (None, ..) => pipeline::run(ctx, &args),

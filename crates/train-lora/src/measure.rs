@@ -17,7 +17,7 @@ const PROBE_S: f64 = 0.5;
 /// Rows laid end to end.
 pub(crate) fn pack<'a>(rows: impl Iterator<Item = &'a Encoded>) -> Packed {
     let mut batch = Packed::new();
-    rows.for_each(|row| batch.push(&row.example.tokens, &row.example.scored));
+    rows.flat_map(Encoded::examples).for_each(|example| batch.push(&example.tokens, &example.scored));
     batch
 }
 
@@ -79,7 +79,7 @@ pub(crate) fn evaluation_passes(examples: &[Encoded]) -> Vec<&[Encoded]> {
     while !rest.is_empty() {
         let mut tokens = 0;
         let fits = |row: &&Encoded| {
-            tokens += row.example.tokens.len();
+            tokens += row.tokens();
             tokens <= EVALUATE_TOKENS
         };
         let (now, later) = rest.split_at(rest.iter().take_while(fits).count().max(1));

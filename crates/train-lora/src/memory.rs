@@ -6,7 +6,7 @@ use nightshift_core::{Failure, process};
 use nightshift_model::{Adapter, Footprint, ModelConfig, Span, Threads, base_bytes};
 use serde::Serialize;
 
-use crate::data::Encoded;
+use crate::data::{Encoded, Verdict};
 use crate::measure::evaluation_passes;
 use crate::order::Order;
 use crate::settings::Settings;
@@ -59,20 +59,22 @@ pub(crate) struct Estimate {
 pub(crate) fn estimate(shape: &Shape<'_>, order: &Order, max_steps: usize) -> Estimate {
     let mut footprint = Footprint::new(shape.config, shape.adapter, Threads::new(shape.threads));
     footprint.set_checkpointing(shape.checkpointing);
-    let spans: Vec<Span> = shape.examples.iter().map(|row| Span::of(&row.example.scored)).collect();
-    let lengths: Vec<usize> = shape.examples.iter().map(|row| row.example.tokens.len()).collect();
+    let spans: Vec<Vec<Span>> = shape.examples.iter().map(spans_of).collect();
+    let lengths: Vec<usize> = shape.examples.iter().map(Encoded::tokens).collect();
     let windows = (0..order.epochs).flat_map(|epoch| {
         let rows = order.epoch(epoch);
         rows.chunks(order.window).map(<[usize]>::to_vec).collect::<Vec<_>>()
     });
     for pass in windows.take(max_steps).flat_map(|window| order.passes(&window, &lengths)) {
-        footprint.train(&pass.into_iter().map(|row| spans[row]).collect::<Vec<_>>());
+        footprint.train(&pass.into_iter().flat_map(|row| spans[row].iter().copied()).collect::<Vec<_>>());
     }
-    for pass in evaluation_passes(shape.evaluation) {
-        footprint.evaluate(&pass.iter().map(|row| Span::of(&row.example.scored)).collect::<Vec<_>>());
+    // The reference of judged answers is an evaluation of all of them.
+    let judged = shape.examples.iter().any(|row| row.verdict != Verdict::Imitate);
+    let reference = if judged { evaluation_passes(shape.examples) } else { Vec::new() };
+    for pass in evaluation_passes(shape.evaluation).into_iter().chain(reference) {
+        footprint.evaluate(&pass.iter().flat_map(spans_of).collect::<Vec<_>>());
     }
-    let tokens: usize =
-        shape.examples.iter().chain(shape.evaluation).map(|row| row.example.tokens.len()).sum();
+    let tokens: usize = shape.examples.iter().chain(shape.evaluation).map(Encoded::tokens).sum();
     // A checkpoint is put together in memory: the adapter's file, and its largest tensor once more.
     let file = footprint.parameters() as u64 * 4;
     let mut estimate = Estimate {
@@ -85,6 +87,10 @@ pub(crate) fn estimate(shape: &Shape<'_>, order: &Order, max_steps: usize) -> Es
     let Estimate { base_bytes, adapter_bytes, activations_bytes, program_bytes, .. } = estimate;
     estimate.total_bytes = base_bytes + adapter_bytes + activations_bytes + program_bytes;
     estimate
+}
+
+fn spans_of(row: &Encoded) -> Vec<Span> {
+    row.examples().map(|example| Span::of(&example.scored)).collect()
 }
 
 impl Estimate {
@@ -177,11 +183,11 @@ fn fitting(shape: &Shape<'_>, order: &Order, steps: usize, limit: u64) -> Result
             return Ok(Fitting { flags, estimate: smallest, same_numbers: true });
         }
     }
-    let longest = |rows: &[Encoded]| rows.iter().map(|row| row.example.tokens.len()).max().unwrap_or(0);
+    let longest = |rows: &[Encoded]| rows.iter().map(|row| row.tokens()).max().unwrap_or(0);
     let mut length = longest(shape.examples).max(longest(shape.evaluation)).next_power_of_two() / 2;
     while length >= 64 {
         let fits = |rows: &[Encoded]| -> Vec<Encoded> {
-            rows.iter().filter(|row| row.example.tokens.len() <= length).cloned().collect()
+            rows.iter().filter(|row| row.tokens() <= length).cloned().collect()
         };
         let (examples, evaluation) = (fits(shape.examples), fits(shape.evaluation));
         if examples.is_empty() {

@@ -23,7 +23,8 @@ use crate::data::{self, Dropped, Reason, Record};
 use crate::plan::{self, Draft, Plan};
 use crate::publish::{self, Folder};
 use crate::report::TrainReport;
-use crate::select::{self, Accepted, Candidates, Seals};
+use crate::seals::Seals;
+use crate::select::{self, Accepted, Candidates};
 use crate::settings::Settings;
 use crate::train::{self, Job, News, Trained};
 use crate::{holdout, measure, memory};
@@ -152,7 +153,9 @@ impl Night {
             }
             _ => Vec::new(),
         };
-        pool.retain(|record| !holdout::holds(&record.messages, settings.control.eval_share));
+        pool.retain(|record| {
+            !holdout::holds(&data::question_key(&record.messages), settings.control.eval_share)
+        });
         let pool = holdout::without(pool, &evaluation, &mut dropped);
         let draft = Draft::new(settings, &text, accepted, pool, evaluation, dropped)?;
         holdout::refuse_empty(&settings.control, draft.evaluation())?;
@@ -175,11 +178,12 @@ impl Night {
         let (mut accepted, mut dropped) = (self.candidates.accepted.clone(), self.candidates.dropped.clone());
         let Some(path) = &settings.control.eval_data else {
             let share = settings.control.eval_share;
-            let (held, train): (Vec<Accepted>, Vec<Accepted>) =
-                accepted.into_iter().partition(|row| holdout::holds(&row.record.messages, share));
+            let (held, train): (Vec<Accepted>, Vec<Accepted>) = accepted
+                .into_iter()
+                .partition(|row| holdout::holds(&data::question_key(&row.record.messages), share));
             return Ok((train, held.into_iter().map(|row| row.record).collect(), dropped));
         };
-        let (mut evaluation, bad) = data::read(path)?;
+        let (mut evaluation, bad) = data::conversations(path)?;
         dropped.extend(bad);
         evaluation.retain(|record| match self.seals.refuse(&record.messages) {
             None => true,

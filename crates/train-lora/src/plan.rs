@@ -15,7 +15,8 @@ use crate::base::Text;
 use crate::budget::{Budget, Older, sample};
 use crate::data::{Dropped, Encoded, Reason, Record, encode, refuse_template};
 use crate::order::Order;
-use crate::select::{Accepted, Seals};
+use crate::seals::Seals;
+use crate::select::Accepted;
 use crate::settings::Settings;
 
 const FILE: &str = "plan.json";

@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::base::HeldBase;
-use crate::data::Dropped;
+use crate::data::{DataSet, Dropped};
 use crate::memory::Estimate;
+use crate::objective::Rewards;
 use crate::settings::Settings;
 use crate::train::{End, Trained};
 use crate::variant;
@@ -26,7 +27,8 @@ pub(crate) struct StepMetric {
     pub(crate) step: usize,
     /// From 0.
     pub(crate) epoch: usize,
-    /// Mean negative log-likelihood per answer token of the step's window, nats.
+    /// Mean negative log-likelihood per answer token of the step's window, nats; of judged answers the
+    /// mean loss of the objective.
     pub(crate) loss: f64,
     /// Learning rate used.
     pub(crate) lr: f64,
@@ -44,6 +46,9 @@ pub(crate) struct StepMetric {
     pub(crate) rss_bytes: u64,
     /// When it ended, in seconds since 1970.
     pub(crate) at_s: f64,
+    /// Judged answers: how they are told apart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) rewards: Option<Rewards>,
 }
 
 impl StepMetric {
@@ -78,6 +83,13 @@ pub(crate) struct Examples {
     pub(crate) evaluation: usize,
     /// Rows that did not take part, by reason.
     pub(crate) dropped: BTreeMap<&'static str, usize>,
+    /// Direct form: rows read, by form.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) forms: BTreeMap<&'static str, usize>,
+    /// Rows whose prompt was cut.
+    pub(crate) truncated: usize,
+    /// Rows that say the same as an earlier one, and took part.
+    pub(crate) repeated: usize,
 }
 
 /// What a training did, or under `--dry-run` would do.
@@ -174,6 +186,20 @@ impl TrainReport {
         self.dropped_rows = dropped.iter().take(NAMED_ROWS).cloned().collect();
     }
 
+    /// Adds what a data file of the direct form held.
+    pub(crate) fn add_set(&mut self, set: &DataSet) {
+        for (reason, count) in crate::data::count(&set.dropped) {
+            *self.examples.dropped.entry(reason).or_default() += count;
+        }
+        for (&form, count) in &set.forms {
+            *self.examples.forms.entry(form).or_default() += count;
+        }
+        let room = NAMED_ROWS.saturating_sub(self.dropped_rows.len());
+        self.dropped_rows.extend(set.dropped.iter().take(room).cloned());
+        self.examples.truncated += set.truncated.len();
+        self.examples.repeated += set.repeated.len();
+    }
+
     /// One line for a person.
     pub(crate) fn sentence(&self) -> String {
         let Examples { new, older, replay, .. } = &self.examples;
@@ -261,6 +287,7 @@ pub(crate) fn config_json(
         "training_examples": report.examples.new + report.examples.older,
         "target_modules": train.targets,
         "variant": variant::identity(train),
+        "objective": settings.objective.identity(),
         "gradient_checkpointing": train.gradient_checkpointing,
         "schedule": train.schedule,
         "warmup_steps": train.warmup_steps,

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::args::SettingFlags;
 use crate::base;
 use crate::control::Control;
+use crate::objective::Objective;
 use crate::order::Order;
 use crate::variant;
 
@@ -30,6 +31,8 @@ pub(crate) struct Settings {
     pub(crate) shuffle: bool,
     /// How the run is watched and when it ends.
     pub(crate) control: Control,
+    /// What is learned from the rows.
+    pub(crate) objective: Objective,
 }
 
 impl Settings {
@@ -45,7 +48,9 @@ impl Settings {
         }
         let seed = ctx.seed.unwrap_or(DEFAULT_SEED);
         let control = Control::new(&train, &flags.control)?;
-        Ok(Self { train, seed, pack: pack_len, max_steps: flags.max_steps, shuffle, control })
+        // Another one comes with the direct form.
+        let objective = Objective::Imitate;
+        Ok(Self { train, seed, pack: pack_len, max_steps: flags.max_steps, shuffle, control, objective })
     }
 
     /// How the base is held.
@@ -83,6 +88,7 @@ impl Settings {
             "rank": train.rank,
             "alpha": train.alpha,
             "variant": variant::identity(train),
+            "objective": self.objective.identity(),
             "batch_size": train.batch_size,
             "gradient_accumulation": train.gradient_accumulation,
             "learning_rate": train.learning_rate,
@@ -183,9 +189,13 @@ mod tests {
         assert_eq!((plain.train.rank, plain.train.targets.len(), plain.pack), (16, 4, None));
         let flags = SettingFlags { rank: Some(4), ..SettingFlags::default() };
         assert_ne!(settings(&flags).unwrap().digest(), plain.digest());
-        let flags = SettingFlags { quantize: Some(config::Quantize::Nf4), ..SettingFlags::default() };
+        let flags = SettingFlags {
+            quantize: Some(nightshift_core::config::Quantize::Nf4),
+            ..SettingFlags::default()
+        };
         assert_ne!(settings(&flags).unwrap().digest(), plain.digest());
-        let flags = SettingFlags { dtype: Some(config::Dtype::Bf16), ..SettingFlags::default() };
+        let flags =
+            SettingFlags { dtype: Some(nightshift_core::config::Dtype::Bf16), ..SettingFlags::default() };
         assert_ne!(settings(&flags).unwrap().digest(), plain.digest());
         let flags = SettingFlags { threads: Some(1), checkpoint_steps: Some(3), ..SettingFlags::default() };
         assert_eq!(settings(&flags).unwrap().digest(), plain.digest(), "these change no byte");

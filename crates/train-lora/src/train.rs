@@ -20,11 +20,16 @@ use crate::curves::{Curves, Places};
 use crate::data::Encoded;
 use crate::evals::{self, EvalMetric};
 use crate::health::{self, Dead};
-use crate::measure::{pack, sum};
+use crate::measure::{Sum, pack, sum};
+use crate::objective::Objective;
 use crate::order::Order;
 use crate::report::StepMetric;
 use crate::settings::Settings;
 use crate::variant;
+
+mod judged;
+
+use judged::{LogProbs, check_window, log_probs};
 
 /// Decay of the moments and the term in the denominator, as PyTorch has them.
 const BETA1: f64 = 0.9;
@@ -122,8 +127,13 @@ pub(crate) fn threads(setting: usize) -> usize {
 /// Exit 1 naming step, tensor and rows where loss or gradient is not finite; 143 or 130, after a checkpoint,
 /// when asked to stop; 4 for a checkpoint of another run where those are refused.
 pub(crate) fn train(job: &Job<'_>, adapter: Adapter, say: &dyn Fn(News<'_>)) -> Result<Trained, Failure> {
+    check_window(&job.settings.objective, job.order.window)?;
     let mut run = Run::new(job, adapter);
     let resumed_from_step = run.resume(say)?;
+    if job.settings.objective != Objective::Imitate {
+        run.references = log_probs(job, None, job.examples, &mut run.workspace)?;
+        run.evaluation_references = log_probs(job, None, job.evaluation, &mut run.workspace)?;
+    }
     run.curves = Some(Curves::open(&job.places, &run.steps, &run.evals)?);
     let bar = job.ctx.printer.bar(run.last() as u64, "training");
     bar.set_position(run.steps.len() as u64);
@@ -177,6 +187,9 @@ struct Run<'a> {
     warnings: Vec<String>,
     /// Wall time of earlier processes.
     seconds_before: f64,
+    /// Judged answers: what the reference says of the rows, and of those evaluated on.
+    references: LogProbs,
+    evaluation_references: LogProbs,
     /// Steps in the newest checkpoint.
     saved: Option<usize>,
     saved_at: Duration,
@@ -195,7 +208,7 @@ impl<'a> Run<'a> {
             schedule: Schedule { kind, warmup: train.warmup_steps, total: job.order.total_steps() },
             grads: Grads::lora(&adapter),
             workspace: variant::workspace(train, threads(train.threads)),
-            lengths: job.examples.iter().map(|row| row.example.tokens.len()).collect(),
+            lengths: job.examples.iter().map(Encoded::tokens).collect(),
             epoch: None,
             steps: Vec::new(),
             evals: Vec::new(),
@@ -205,6 +218,8 @@ impl<'a> Run<'a> {
             dead: Dead::default(),
             warnings: Vec::new(),
             seconds_before: 0.0,
+            references: LogProbs::new(),
+            evaluation_references: LogProbs::new(),
             saved: None,
             saved_at: job.ctx.clock.elapsed(),
             job,
@@ -267,7 +282,12 @@ impl<'a> Run<'a> {
         }
         let clock = &job.ctx.clock;
         let started = clock.elapsed();
-        let sum = sum(job.ctx, job.model, Some(&self.adapter), job.evaluation, &mut self.workspace, &|_| ())?;
+        let sum = match job.settings.objective {
+            Objective::Imitate => {
+                sum(job.ctx, job.model, Some(&self.adapter), job.evaluation, &mut self.workspace, &|_| ())?
+            }
+            Objective::Dpo(_) | Objective::Kto(_) => Sum { loss: self.judge_evaluation()?.loss(), bad: None },
+        };
         let seconds = (clock.elapsed() - started).as_secs_f64();
         let eval = EvalMetric::new(done, sum.loss, seconds, at_s(job.ctx));
         self.evals.push(eval);
@@ -345,22 +365,14 @@ impl<'a> Run<'a> {
         let started = clock.elapsed();
         let answer_tokens: usize = window.iter().map(|&row| job.examples[row].answer_tokens()).sum();
         self.grads.zero();
-        let mut loss = Loss::default();
-        for (number, pass) in job.order.passes(window, &self.lengths).iter().enumerate() {
-            job.ctx.stop.check()?;
-            self.workspace.set_dropout_seed(self.dropout_seed(number));
-            let batch = pack(pass.iter().map(|&row| &job.examples[row]));
-            let scale = 1.0 / answer_tokens as f32;
-            loss += loss_and_grads(
-                job.model,
-                Some(&self.adapter),
-                &batch,
-                scale,
-                &mut self.grads,
-                &mut self.workspace,
-            )
-            .map_err(|error| self.ran_away(error, pass, true))?;
-        }
+        let (loss, rewards) = match job.settings.objective {
+            Objective::Imitate => (self.imitate(window, answer_tokens)?, None),
+            Objective::Dpo(_) | Objective::Kto(_) => {
+                let judgement = self.judge(window)?;
+                let (loss, Loss { correct, .. }) = (judgement.loss(), judgement.sum.answers);
+                (Loss { correct, ..loss }, Some(judgement.rewards))
+            }
+        };
         let max = job.settings.train.max_grad_norm;
         let norm = self.grads.clip_global_norm(max);
         let grad_norm = norm.map_err(|error| self.ran_away(error, window, true))?;
@@ -378,7 +390,7 @@ impl<'a> Run<'a> {
         Ok(StepMetric {
             step: self.steps.len() + 1,
             epoch,
-            loss: loss.nll_sum / answer_tokens as f64,
+            loss: loss.mean().unwrap_or(f64::NAN),
             lr,
             grad_norm,
             tokens: window.iter().map(|&row| self.lengths[row]).sum(),
@@ -387,7 +399,30 @@ impl<'a> Run<'a> {
             seconds: (clock.elapsed() - started).as_secs_f64(),
             rss_bytes: nightshift_core::process::rss_bytes(),
             at_s: at_s(job.ctx),
+            rewards,
         })
+    }
+
+    /// The passes of one window of answers: adds their gradients.
+    fn imitate(&mut self, window: &[usize], answer_tokens: usize) -> Result<Loss, Failure> {
+        let job = self.job;
+        let mut loss = Loss::default();
+        for (number, pass) in job.order.passes(window, &self.lengths).iter().enumerate() {
+            job.ctx.stop.check()?;
+            self.workspace.set_dropout_seed(self.dropout_seed(number));
+            let batch = pack(pass.iter().map(|&row| &job.examples[row]));
+            let scale = 1.0 / answer_tokens as f32;
+            loss += loss_and_grads(
+                job.model,
+                Some(&self.adapter),
+                &batch,
+                scale,
+                &mut self.grads,
+                &mut self.workspace,
+            )
+            .map_err(|error| self.ran_away(error, pass, true))?;
+        }
+        Ok(loss)
     }
 
     /// Seed of the masks of one pass: a pure function of the run's seed, the step and the pass.

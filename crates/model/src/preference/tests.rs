@@ -110,7 +110,7 @@ fn rewards_and_accuracy_are_counted() {
     let ratio: Vec<f64> =
         policy.iter().zip(&reference).map(|(policy, reference)| policy - reference).collect();
     let (judged, _) = pass("dpo", &adapter, 1);
-    assert_eq!((judged.items, judged.tokens), (2, batch.scored()));
+    assert_eq!((judged.items, judged.answers.tokens), (2, batch.scored()));
     assert!((judged.chosen.0 - 0.3 * (ratio[0] + ratio[2])).abs() < 1e-12);
     assert!((judged.rejected.0 - 0.3 * (ratio[1] + ratio[3])).abs() < 1e-12);
     let right = usize::from(ratio[0] > ratio[1]) + usize::from(ratio[2] > ratio[3]);

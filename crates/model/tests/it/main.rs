@@ -8,6 +8,7 @@ mod fixture;
 mod golden;
 mod packed;
 mod peft;
+mod preference;
 mod steps;
 mod tokenizer;
 mod weights;

@@ -22,7 +22,7 @@ fn every_step_of_every_family_and_variant_has_pefts_loss() {
             let found = steps.compare(case, &fixtures, packed).unwrap();
             let label = format!("{} on {}, packed {packed}: {found:?}", case.name, case.family);
             assert!(found.steps >= 50 && found.learned < 0.9, "{label}");
-            assert!(found.loss < LOSS && found.grad_norm < NORM && found.rate < 1e-9, "{label}");
+            assert!(found.loss < LOSS && found.grad_norm < NORM && found.rate < 1e-8, "{label}");
         }
     }
 }

@@ -1,5 +1,5 @@
 use super::*;
-use nightshift_model::{LoraConfig, Loss, Target};
+use nightshift_model::{LoraConfig, Loss, Parameter, Target};
 
 fn shape() -> ModelConfig {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/model/qwen3");
@@ -34,8 +34,11 @@ fn optimiser(adapter: &mut Adapter) -> AdamW {
     let gradients: Vec<Vec<f32>> =
         adapter.iter().iter().map(|tensor| vec![1e-30; tensor.values.len()]).collect();
     let mut tensors = adapter.iter_mut();
-    let mut list: Vec<(&mut [f32], &[f32])> =
-        tensors.iter_mut().zip(&gradients).map(|(t, g)| (&mut *t.values, g.as_slice())).collect();
+    let mut list: Vec<Parameter<'_>> = tensors
+        .iter_mut()
+        .zip(&gradients)
+        .map(|(tensor, gradient)| Parameter { values: &mut *tensor.values, gradient, rate: 1.0 })
+        .collect();
     optimiser.step(&mut list, 1e-3).unwrap();
     optimiser
 }

@@ -3,11 +3,13 @@
 #![allow(clippy::unwrap_used, reason = "a test panics on anything unexpected")]
 
 mod control;
+mod data;
 mod direct;
 mod folder;
 mod killed;
 mod packed_base;
 mod pipeline;
+mod preference;
 mod repeat;
 mod resume;
 mod sealed;
