@@ -161,12 +161,11 @@ pub(crate) fn non_finite<T: Real>(ws: &Workspace<T>, purpose: Purpose) -> ModelE
         0 => "the embedding".to_owned(),
         _ => format!("the output of layer {}", index - 1),
     };
-    if purpose == Purpose::Train && ws.checkpointing {
-        if let Some(index) = ws.inputs.iter().position(|x| !all_finite(x)) {
-            return ModelError::NonFinite(named(index));
-        }
+    let checkpointed = purpose == Purpose::Train && ws.checkpointing;
+    if let Some(index) = ws.inputs.iter().position(|x| checkpointed && !all_finite(x)) {
+        return ModelError::NonFinite(named(index));
     }
-    let kept = if purpose == Purpose::Train && !ws.checkpointing { ws.layers.as_slice() } else { &[] };
+    let kept = if purpose == Purpose::Train && !checkpointed { ws.layers.as_slice() } else { &[] };
     for (index, layer) in kept.iter().enumerate() {
         if !all_finite(&layer.x) {
             return ModelError::NonFinite(named(index));

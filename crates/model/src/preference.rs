@@ -161,7 +161,8 @@ pub fn dpo_loss_and_grads<T: Real>(
             let (policy, reference) = ([-pair[0].nll_sum, -pair[1].nll_sum], [reference[0], reference[1]]);
             let Score { slope, .. } = dpo.score(policy, reference);
             judged += dpo.judge(policy, reference);
-            pair.iter().for_each(|answer| judged.answers += *answer);
+            judged.answers += pair[0];
+            judged.answers += pair[1];
             weights.extend([-slope * scale, slope * scale]);
         }
         weights
