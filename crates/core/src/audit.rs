@@ -13,8 +13,9 @@ use crate::release::{self, ADAPTER_CONFIG};
 use crate::store::Store;
 use crate::{deployment, files, journal};
 
-/// Everything that does not agree, in words; empty when all is well. `idle`: nobody is deploying now, so
-/// that nothing may be half-done either.
+/// Everything that does not agree, in words; empty when all is well. `idle`: nobody is deploying now and the last
+/// one was brought to its end, so that nothing may be half-done either. Otherwise `loras/current` may be one
+/// generation behind the pointer: it is moved after it.
 pub fn audit(ctx: &Ctx, store: &Store, idle: bool) -> Result<Vec<String>, Failure> {
     let target = &ctx.config.target;
     let mut problems = Vec::new();
@@ -23,7 +24,7 @@ pub fn audit(ctx: &Ctx, store: &Store, idle: bool) -> Result<Vec<String>, Failur
     }
     let live = pointer::read(store.read(), target)?;
     check_history(store.read(), target, &live, &mut problems)?;
-    check_link(ctx, &live, &mut problems);
+    check_link(ctx, &live, idle, &mut problems);
     if let Some(adapter) = live.effective(&ctx.clock)
         && let Some(release) = release::by_id(store.read(), adapter)?
         && matches!(release.status.as_str(), "bad" | "gone")
@@ -76,9 +77,19 @@ fn check_history(
 }
 
 /// `loras/current` leads to the pointer's generation, and the adapter there is whole.
-fn check_link(ctx: &Ctx, live: &Pointer, problems: &mut Vec<String>) {
+fn check_link(ctx: &Ctx, live: &Pointer, idle: bool, problems: &mut Vec<String>) {
     let link = ctx.paths.loras().join("current");
     let leads_to = files::read_link(&link);
+    let before = (live.generation > 1).then(|| Path::new("live").join((live.generation - 1).to_string()));
+    if !idle && live.generation > 0 && leads_to == before {
+        // Moved after the pointer: until then it holds the state before, whole, or does not exist.
+        if link.join(ADAPTER_CONFIG).exists()
+            && let Err(failure) = release::verify(&link)
+        {
+            problems.push(failure.chain());
+        }
+        return;
+    }
     if live.generation == 0 {
         if leads_to.is_some() {
             problems.push(format!("{} exists although nothing was ever deployed", link.display()));

@@ -73,16 +73,3 @@ pub fn open(connection: &Connection, target: &str) -> Result<Option<Deployment>,
 pub fn by_id(connection: &Connection, id: &str) -> Result<Option<Deployment>, Failure> {
     Ok(connection.prepare(&format!("{SELECT} WHERE id = ?1"))?.query_row([id], read_row).optional()?)
 }
-
-/// The newest deployment of an adapter that the gate judged and did not pass.
-pub fn refused(
-    connection: &Connection,
-    target: &str,
-    candidate: &str,
-) -> Result<Option<Deployment>, Failure> {
-    let mut statement = connection.prepare(&format!(
-        "{SELECT} WHERE target = ?1 AND candidate = ?2 AND verdict IN ('FAIL', 'INCONCLUSIVE')
-         ORDER BY started_at DESC, rowid DESC LIMIT 1"
-    ))?;
-    Ok(statement.query_row([target, candidate], read_row).optional()?)
-}

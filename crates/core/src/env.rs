@@ -43,6 +43,8 @@ variables! {
     GRADIENT_ACCUMULATION = "train.gradient_accumulation";
     LEARNING_RATE = "train.learning_rate";
     NUM_EPOCHS = "train.num_epochs";
+    LORA_DTYPE = "train.dtype";
+    LORA_QUANTIZE = "train.quantize";
     ROLLBACK_THRESHOLD_LATENCY = "deploy.max_latency_ms";
     ROLLBACK_THRESHOLD_SUCCESS = "deploy.min_success_rate";
     MONITOR_DURATION = "deploy.watch_s";

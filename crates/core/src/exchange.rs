@@ -14,6 +14,13 @@ use crate::error::{Failure, OrFail};
 use crate::paths::Paths;
 use crate::store::Store;
 
+/// Who takes recorded exchanges over into the store, in `cursors`.
+pub const DRAIN: &str = "memory";
+/// How far exchanges have been taken over, in `cursors`.
+pub const EXCHANGE_TOPIC: &str = "capture:exchange";
+/// How far opinions have been taken over, in `cursors`.
+pub const FEEDBACK_TOPIC: &str = "capture:feedback";
+
 /// Failure classes in the store that say nothing about whether the answer could be used.
 const SOFT_FAILURES: &str = "'low_confidence', 'truncated', 'cancelled'";
 

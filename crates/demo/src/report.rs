@@ -122,10 +122,16 @@ pub struct LiveRegression {
 /// The killed night.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct KilledNight {
-    /// What was under way.
+    /// The moments in one line.
     pub killed_after: String,
-    /// Whether a second start finished the night.
+    /// When the night was killed, in order; each time it was started again.
+    pub moments: Vec<String>,
+    /// Invariants of the home that did not hold after a kill or at the end.
+    pub violations: Vec<String>,
+    /// Whether the last start finished the night.
     pub resumed: bool,
+    /// Whether its adapter is, byte for byte, that of the night that nobody disturbed.
+    pub same_adapter: Option<bool>,
     /// Council calls that were sent again although their answer had been received.
     pub repeated_council_calls: u64,
 }

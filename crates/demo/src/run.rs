@@ -104,7 +104,9 @@ pub fn run(ctx: &Ctx, args: DemoArgs) -> Result<Outcome, Failure> {
 
 fn incidents(stage: &Stage<'_>, story: &Story, nights: usize, report: &mut Report) -> Result<(), Failure> {
     let note = |text: &str| stage.ctx.printer.note(text);
-    note("\nIncident 1: a night is killed with SIGKILL while it trains, and started again");
+    note(
+        "\nIncident 1: a night is killed with SIGKILL after each step, while it trains and while it deploys",
+    );
     report.killed_night = Some(killed::play(stage, story)?);
     note("\nIncident 2: two of three council members are taken over, and users help them");
     report.poisoned = poison::play(stage, story)?;

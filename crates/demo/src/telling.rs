@@ -160,11 +160,21 @@ fn incidents(report: &Report) -> String {
     if let Some(killed) = &report.killed_night {
         let _ = writeln!(
             text,
-            "- killed at {}: {}, {} council calls repeated",
+            "- killed {} times ({}): {}, {} council calls repeated, {}, {} invariants violated",
+            killed.moments.len(),
             killed.killed_after,
-            if killed.resumed { "resumed" } else { "NOT resumed" },
-            killed.repeated_council_calls
+            if killed.resumed { "resumed to its end" } else { "NOT resumed" },
+            killed.repeated_council_calls,
+            match killed.same_adapter {
+                Some(true) => "the undisturbed night's adapter byte for byte",
+                Some(false) => "ANOTHER adapter than the undisturbed night's",
+                None => "no adapter to compare",
+            },
+            killed.violations.len()
         );
+        for violation in &killed.violations {
+            let _ = writeln!(text, "    {violation}");
+        }
     }
     for variant in &report.poisoned.variants {
         let live = if variant.deployed { "WENT LIVE" } else { "not deployed" };

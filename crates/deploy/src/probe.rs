@@ -28,6 +28,15 @@ pub(crate) struct SideBySide {
     pub(crate) incumbent_ms: f64,
 }
 
+impl SideBySide {
+    /// Whether the candidate is slower by the tolerance, and so much that on top of the incumbent's usual
+    /// milliseconds per token it would be so too: beside answers of microseconds any ratio is noise.
+    pub(crate) fn is_slower(self, tolerance: f64, usual_ms: f64) -> bool {
+        let difference = self.candidate_ms - self.incumbent_ms;
+        self.candidate_ms > self.incumbent_ms * tolerance && difference > usual_ms * (tolerance - 1.0)
+    }
+}
+
 /// Calls `once` as long as the policy allows.
 pub(crate) fn with_patience<T>(
     ctx: &Ctx,
@@ -113,4 +122,20 @@ pub(crate) fn side_by_side(
 
 fn per_token_ms(answer: &Answer) -> f64 {
     answer.elapsed.as_secs_f64() * 1e3 / answer.tokens.unwrap_or(1).max(1) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slower_is_by_ratio_and_by_what_the_incumbent_usually_takes() {
+        let seen = |candidate_ms, incumbent_ms| SideBySide { candidate_ms, incumbent_ms };
+        assert!(seen(40.0, 20.0).is_slower(1.5, 20.0));
+        assert!(!seen(29.0, 20.0).is_slower(1.5, 20.0));
+        // Twice as slow, but by a tenth of a millisecond where answers usually take 20 ms a token.
+        assert!(!seen(0.35, 0.17).is_slower(1.5, 20.0));
+        // Under a load that makes both slow the difference alone says nothing.
+        assert!(!seen(215.0, 200.0).is_slower(1.5, 20.0));
+    }
 }

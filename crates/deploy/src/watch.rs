@@ -249,7 +249,8 @@ impl Watch {
                     "side by side {:.2} ms a token against the incumbent's {:.2}",
                     both.candidate_ms, both.incumbent_ms
                 );
-                if both.candidate_ms <= both.incumbent_ms * ctx.config.deploy.latency_tolerance {
+                let usual_ms = self.alarms.usual_ms().unwrap_or_default();
+                if !both.is_slower(ctx.config.deploy.latency_tolerance, usual_ms) {
                     let note =
                         format!("latency alarm not borne out, {seen}: the load has changed, not the adapter");
                     attempt.log.say(ctx, &note);

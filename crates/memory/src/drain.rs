@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use nightshift_core::exchange::{DRAIN, EXCHANGE_TOPIC, FEEDBACK_TOPIC};
 use nightshift_core::interaction::{self, Feedback, Interaction};
 use nightshift_core::rusqlite::{Connection, OpenFlags};
 use nightshift_core::store::Store;
@@ -17,9 +18,6 @@ use crate::report::ImportReport;
 
 /// Rows taken over in one transaction.
 const BATCH: i64 = 500;
-const CONSUMER: &str = "memory";
-const EXCHANGES: &str = "capture:exchange";
-const FEEDBACK: &str = "capture:feedback";
 
 pub(crate) fn run(ctx: &Ctx) -> Result<Outcome, Failure> {
     let path = ctx.paths.capture();
@@ -36,7 +34,7 @@ pub(crate) fn run(ctx: &Ctx) -> Result<Outcome, Failure> {
     let mut report = ImportReport::default();
     let mut store = ctx.store()?;
     if ctx.dry_run {
-        let from = events::cursor(store.read(), CONSUMER, EXCHANGES)?;
+        let from = events::cursor(store.read(), DRAIN, EXCHANGE_TOPIC)?;
         let waiting: i64 =
             capture.query_row("SELECT count(*) FROM exchange WHERE seq > ?1", [from], |row| row.get(0))?;
         return Ok(Outcome::done(
@@ -65,7 +63,7 @@ fn drain_exchanges(
     store: &mut Store,
     report: &mut ImportReport,
 ) -> Result<bool, Failure> {
-    let from = events::cursor(store.read(), CONSUMER, EXCHANGES)?;
+    let from = events::cursor(store.read(), DRAIN, EXCHANGE_TOPIC)?;
     let mut statement = capture
         .prepare_cached("SELECT seq, kind, body FROM exchange WHERE seq > ?1 ORDER BY seq LIMIT ?2")?;
     let rows = statement.query_map([from, BATCH], |row| {
@@ -85,7 +83,7 @@ fn drain_exchanges(
                 Err(error) => report.bad_lines.push(format!("capture.db exchange {seq}: {error}")),
             }
         }
-        events::advance(tx, CONSUMER, EXCHANGES, last)
+        events::advance(tx, DRAIN, EXCHANGE_TOPIC, last)
     })?;
     Ok(true)
 }
@@ -96,7 +94,7 @@ fn drain_feedback(
     store: &mut Store,
     report: &mut ImportReport,
 ) -> Result<bool, Failure> {
-    let from = events::cursor(store.read(), CONSUMER, FEEDBACK)?;
+    let from = events::cursor(store.read(), DRAIN, FEEDBACK_TOPIC)?;
     let mut statement = capture.prepare_cached(
         "SELECT seq, id, at, exchange_id, value, source, comment, correction FROM feedback
          WHERE seq > ?1 ORDER BY seq LIMIT ?2",
@@ -131,7 +129,7 @@ fn drain_feedback(
                 )?;
             }
         }
-        events::advance(tx, CONSUMER, FEEDBACK, last)
+        events::advance(tx, DRAIN, FEEDBACK_TOPIC, last)
     })?;
     Ok(true)
 }

@@ -45,8 +45,9 @@ pub(crate) fn backward<T: Real>(
     }
     if let Some(grads) = &mut grads.weights {
         let hidden = stack.model.config.hidden_size;
+        let embed = grads.embed.dense_mut().expect("gradients are dense");
         for (dx, &token) in ws.scratch.dx.chunks_exact(hidden).zip(tokens) {
-            crate::simd::add(&mut grads.embed[token as usize * hidden..][..hidden], dx);
+            crate::simd::add(&mut embed[token as usize * hidden..][..hidden], dx);
         }
     }
 }

@@ -4,6 +4,8 @@
 //! tests are built for debugging, where that would make training ten times slower; so the public
 //! functions go through these methods, whose code is part of this crate and its optimisation.
 
+use half::bf16;
+
 use crate::batch::Packed;
 use crate::cache::KvCache;
 use crate::decode::{self, Decoder};
@@ -62,6 +64,9 @@ pub trait Compiled: Sized {
 
     #[doc(hidden)]
     fn all_finite(values: &[Self]) -> bool;
+
+    #[doc(hidden)]
+    fn widen(values: &[bf16], out: &mut [Self]);
 
     #[doc(hidden)]
     fn log_sum_exp(logits: &[Self]) -> (Self, Self);
@@ -139,6 +144,11 @@ macro_rules! compile {
             #[inline(never)]
             fn all_finite(values: &[Self]) -> bool {
                 simd::all_finite(values)
+            }
+
+            #[inline(never)]
+            fn widen(values: &[bf16], out: &mut [Self]) {
+                simd::widen(values, out);
             }
 
             #[inline(never)]

@@ -132,6 +132,11 @@ impl ModelConfig {
     /// The text of a config.json that transformers (4 and 5), vLLM and llama.cpp read; ends with a
     /// newline. The older key layout is written because every reader knows it.
     pub fn to_json(&self) -> String {
+        self.to_json_as("float32", None)
+    }
+
+    /// As [`ModelConfig::to_json`], for weights of another type, or quantised ones.
+    pub(crate) fn to_json_as(&self, dtype: &str, quantised: Option<Value>) -> String {
         let window = self.sliding_window.iter().flatten().next().copied();
         let mut out = json!({
             "architectures": [self.family.architecture()],
@@ -155,7 +160,7 @@ impl ModelConfig {
             })),
             "hidden_act": "silu",
             "tie_word_embeddings": self.tie_word_embeddings,
-            "torch_dtype": "float32",
+            "torch_dtype": dtype,
             "bos_token_id": self.bos_token_id,
             "eos_token_id": match self.eos_token_ids.as_slice() {
                 [] => Value::Null,
@@ -163,6 +168,9 @@ impl ModelConfig {
                 many => json!(many),
             },
         });
+        if let Some(quantised) = quantised {
+            out["quantization_config"] = quantised;
+        }
         match self.family {
             Family::Llama => {
                 out["attention_bias"] = json!(self.qkv_bias);

@@ -64,11 +64,7 @@ fn parse_family(file: &JsonFile) -> Result<Family> {
 
 fn refuse_unsupported(file: &JsonFile) -> Result<()> {
     if let Some(quantised) = file.object("quantization_config")? {
-        let method = quantised.str("quant_method")?.unwrap_or("unnamed").to_owned();
-        return Err(file.error(
-            "quantization_config.quant_method",
-            format!("weights quantised with `{method}` are not read; use the f32, f16 or bf16 folder"),
-        ));
+        refuse_other_quantisations(&quantised)?;
     }
     for key in ["num_local_experts", "num_experts"] {
         if file.get(key).is_some() {
@@ -83,6 +79,31 @@ fn refuse_unsupported(file: &JsonFile) -> Result<()> {
         return Err(file.error("partial_rotary_factor", "only 1.0 is supported"));
     }
     Ok(())
+}
+
+/// Of quantised folders only NF4 as bitsandbytes stores it is read. Left out, its kind is FP4.
+fn refuse_other_quantisations(quantised: &Nested<'_>) -> Result<()> {
+    let refuse = |key: &str, kind: &str| {
+        let problem = format!(
+            "weights quantised with {kind} are not read; bitsandbytes NF4 is, or use the f32, f16 or bf16 folder"
+        );
+        Err(quantised.error(key, problem))
+    };
+    match quantised.str("quant_method")? {
+        Some("bitsandbytes") => {}
+        method => return refuse("quant_method", &format!("`{}`", method.unwrap_or("unnamed"))),
+    }
+    if quantised.get("load_in_4bit").and_then(Value::as_bool) != Some(true) {
+        return refuse("load_in_4bit", "bitsandbytes LLM.int8()");
+    }
+    match quantised.str("bnb_4bit_quant_type")?.unwrap_or("fp4") {
+        "nf4" => {}
+        kind => return refuse("bnb_4bit_quant_type", &format!("bitsandbytes {}", kind.to_uppercase())),
+    }
+    match quantised.str("bnb_4bit_quant_storage")?.unwrap_or("uint8") {
+        "uint8" => Ok(()),
+        storage => refuse("bnb_4bit_quant_storage", &format!("bitsandbytes storage `{storage}`")),
+    }
 }
 
 /// A whole number from 1 to `max`.

@@ -5,7 +5,8 @@ use crate::cache::KvCache;
 use crate::error::{ModelError, Result};
 use crate::forward::{Purpose, Stack, forward};
 use crate::lora::Adapter;
-use crate::matmul::{Mat, MatMut, Store, matmul};
+use crate::matmul::{Mat, Store};
+use crate::packed;
 use crate::params::Model;
 use crate::real::Real;
 use crate::simd::all_finite;
@@ -68,11 +69,10 @@ pub(crate) fn compute<T: Real>(
         forward(&stack, part, Some(&mut cache.layers), ws);
         cache.advance(part.len());
     }
-    let head = Mat::new(model.weights.head(), config.vocab_size, config.hidden_size);
     let hidden = Mat::new(&ws.hidden, 1, config.hidden_size);
     let logits = fit(logits, config.vocab_size);
-    let out = MatMut::new(logits, config.vocab_size);
-    matmul(ws.threads, out, Store::Replace, T::ONE, hidden, head.t());
+    let (out, panel) = ((&mut *logits, Store::Replace), &mut ws.scratch.linear.panel);
+    packed::times_transposed(ws.threads, out, hidden, model.weights.head(), panel);
     if all_finite(logits) {
         return Ok(());
     }

@@ -7,6 +7,7 @@
 use crate::config::ModelConfig;
 use crate::lora::{Adapter, Target};
 use crate::loss;
+use crate::packed::PANEL;
 use crate::share::divide;
 use crate::simd::LANES;
 use crate::threads::Threads;
@@ -87,14 +88,16 @@ pub struct Footprint<'a> {
     /// Ranks of the modules of each layer, by target.
     ranks: Vec<[usize; 7]>,
     dropout: bool,
+    /// Whether matrices are made dense panel by panel.
+    packed: bool,
     /// The workspace itself, then those of the threads that share a pass.
     rooms: Vec<Room>,
     most_shares: usize,
 }
 
 impl<'a> Footprint<'a> {
-    /// Nothing computed yet.
-    pub fn new(config: &'a ModelConfig, adapter: &Adapter, threads: Threads) -> Self {
+    /// Nothing computed yet. `packed`: some matrix of the base is not held as f32.
+    pub fn new(config: &'a ModelConfig, adapter: &Adapter, threads: Threads, packed: bool) -> Self {
         let mut ranks = vec![[0; 7]; config.num_layers];
         for ((layer, target), module) in &adapter.modules {
             if let Some(ranks) = ranks.get_mut(*layer) {
@@ -104,7 +107,7 @@ impl<'a> Footprint<'a> {
         let mut rooms = vec![Room { threads: 1, ..Room::default() }; threads.count() + 1];
         rooms[0].threads = threads.count();
         let (parameters, dropout) = (adapter.parameters(), adapter.config.dropout > 0.0);
-        Self { config, threads, parameters, ranks, dropout, rooms, most_shares: 1 }
+        Self { config, threads, parameters, ranks, dropout, packed, rooms, most_shares: 1 }
     }
 
     /// Takes in one forward and backward pass.
@@ -183,7 +186,8 @@ impl<'a> Footprint<'a> {
         let rank = self.ranks.iter().flatten().copied().max().unwrap_or(0);
         let widest = h.max(inner).max(q);
         let lora = trained.rows * (rank + if self.dropout { 2 * widest } else { 0 });
-        kept + forward + backward + lora + longest * config.head_dim
+        let panel = if self.packed { (PANEL * room.threads).max(widest) } else { 0 };
+        kept + forward + backward + lora + panel + longest * config.head_dim
     }
 
     /// Numbers that a layer keeps when `n` rows enter and `m` rows leave it.
@@ -237,7 +241,7 @@ mod tests {
         let model = Model::<f32>::random(config.clone(), 1);
         for (threads, dropout) in [(1, 0.0), (2, 0.0), (2, 0.25)] {
             let adapter = adapter(&config, dropout);
-            let mut footprint = Footprint::new(&config, &adapter, Threads::new(threads));
+            let mut footprint = Footprint::new(&config, &adapter, Threads::new(threads), false);
             let mut ws = Workspace::new(threads);
             let mut grads = Grads::lora(&adapter);
             // Even and uneven passes, so that the workspace itself and its helpers are all used.
@@ -257,7 +261,7 @@ mod tests {
     fn the_optimiser_and_the_base_are_counted() {
         let config = tiny::config();
         let adapter = adapter(&config, 0.0);
-        let mut footprint = Footprint::new(&config, &adapter, Threads::ONE);
+        let mut footprint = Footprint::new(&config, &adapter, Threads::ONE, false);
         footprint.train(&batch(&[10]).1);
         let moments = AdamW::<f32>::default();
         assert!(moments.moments(&[]).is_empty());

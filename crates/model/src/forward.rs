@@ -7,7 +7,7 @@ use crate::attention::{self, Heads};
 use crate::cache::LayerCache;
 use crate::config::ModelConfig;
 use crate::error::{ModelError, Result};
-use crate::linear::{self, Dropout, LoraUse, mix};
+use crate::linear::{self, Dropout, LinearScratch, LoraUse, mix};
 use crate::lora::{Adapter, Target};
 use crate::matmul::Store;
 use crate::norm;
@@ -17,7 +17,7 @@ use crate::rope::Turn;
 use crate::simd::all_finite;
 use crate::swiglu;
 use crate::threads::Threads;
-use crate::workspace::{LayerActs, Workspace, fit};
+use crate::workspace::{LayerActs, Workspace, copy_into, fit};
 
 /// What a forward pass is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,7 +76,8 @@ pub(crate) fn forward<T: Real>(
     }
     fit(&mut ws.x, tokens.len() * hidden);
     for (row, &token) in ws.x.chunks_exact_mut(hidden).zip(tokens) {
-        row.copy_from_slice(&weights.embed[token as usize * hidden..][..hidden]);
+        let token = token as usize;
+        weights.embed.dequantise_rows(token..token + 1, row);
     }
     for (index, layer) in weights.layers.iter().enumerate() {
         let slot = if stack.purpose == Purpose::Train { index } else { 0 };
@@ -139,14 +140,7 @@ impl<T: Real> LayerPass<'_, T> {
         let (q, k) = if config.qk_norm { (q_raw, k_raw) } else { (q, k) };
         for (target, out) in [(Target::Q, q), (Target::K, k), (Target::V, v)] {
             let out = fit(out, rows * target.shape(config).0);
-            self.project(
-                target,
-                h,
-                Store::Replace,
-                out,
-                &mut u[target as usize],
-                &mut scratch.linear.dropped,
-            );
+            self.project(target, h, Store::Replace, out, &mut u[target as usize], &mut scratch.linear);
         }
         let rope = rope.as_ref().expect("rope is laid out before a pass");
         self.normalise_heads(acts, rows);
@@ -189,26 +183,24 @@ impl<T: Real> LayerPass<'_, T> {
             gather(&acts.o, wanted, config.q_width(), &mut scratch.o_rows);
             &scratch.o_rows
         } else {
-            acts.mid.clear();
-            acts.mid.extend_from_slice(&acts.x);
+            copy_into(&mut acts.mid, &acts.x);
             &acts.o
         };
         let rows = acts.mid.len() / hidden;
-        let dropped = &mut scratch.linear.dropped;
-        self.project(Target::O, o, Store::Add, &mut acts.mid, &mut acts.u[Target::O as usize], dropped);
+        let linear = &mut scratch.linear;
+        self.project(Target::O, o, Store::Add, &mut acts.mid, &mut acts.u[Target::O as usize], linear);
         let h = fit(&mut scratch.h, rows * hidden);
         fit(&mut acts.rstd_post, rows);
         norm::forward(threads, &acts.mid, &self.layer.post_norm, config.rms_norm_eps, h, &mut acts.rstd_post);
         let inner = rows * config.intermediate_size;
         let gate = fit(&mut acts.gate, inner);
-        self.project(Target::Gate, h, Store::Replace, gate, &mut acts.u[Target::Gate as usize], dropped);
+        self.project(Target::Gate, h, Store::Replace, gate, &mut acts.u[Target::Gate as usize], linear);
         let up = fit(&mut acts.up, inner);
-        self.project(Target::Up, h, Store::Replace, up, &mut acts.u[Target::Up as usize], dropped);
+        self.project(Target::Up, h, Store::Replace, up, &mut acts.u[Target::Up as usize], linear);
         let act = fit(&mut scratch.act, inner);
         swiglu::forward(threads, gate, up, act);
-        x.clear();
-        x.extend_from_slice(&acts.mid);
-        self.project(Target::Down, act, Store::Add, x, &mut acts.u[Target::Down as usize], dropped);
+        copy_into(x, &acts.mid);
+        self.project(Target::Down, act, Store::Add, x, &mut acts.u[Target::Down as usize], linear);
     }
 
     fn project(
@@ -218,10 +210,10 @@ impl<T: Real> LayerPass<'_, T> {
         store: Store,
         y: &mut [T],
         u: &mut Vec<T>,
-        dropped: &mut Vec<T>,
+        scratch: &mut LinearScratch<T>,
     ) {
         let lora = self.stack.lora(self.index, target);
-        linear::forward(self.threads, self.layer.linear(target), lora, x, (y, store), u, dropped);
+        linear::forward(self.threads, self.layer.linear(target), lora, x, (y, store), u, scratch);
     }
 }
 

@@ -66,9 +66,12 @@ impl<T: Real> Grads<T> {
     pub(crate) fn same_shape(&self, other: &Self) -> bool {
         let lengths = |grads: &Self| {
             let weights = grads.weights.as_ref().map(|weights| {
-                let layer = weights.layers.first().map(|l| [&l.q, &l.k, &l.gate].map(|l| l.weight.len()));
+                let layer = weights
+                    .layers
+                    .first()
+                    .map(|l| [&l.q, &l.k, &l.gate].map(|l| (l.weight.rows(), l.weight.cols())));
                 let optional = weights.layers.first().map(|l| (l.q.bias.is_some(), l.q_norm.is_some()));
-                (weights.embed.len(), weights.layers.len(), weights.head.is_some(), layer, optional)
+                (weights.embed.rows(), weights.layers.len(), weights.head.is_some(), layer, optional)
             });
             let lora: Vec<_> =
                 grads.lora.iter().map(|(key, grad)| (*key, grad.a.len(), grad.b.len())).collect();
@@ -123,9 +126,12 @@ impl<T: Real> Grads<T> {
         parameters.zip(gradients).collect()
     }
 
-    /// The weights of `model` beside their gradients, for the optimiser; empty for a frozen base.
+    /// The weights of `model` beside their gradients, for the optimiser; empty for a base that is
+    /// frozen or held packed.
     pub fn with_model<'a>(&'a self, model: &'a mut Model<T>) -> Vec<(&'a mut [T], &'a [T])> {
-        let Some(gradients) = &self.weights else { return Vec::new() };
+        let Some(gradients) = self.weights.as_ref().filter(|_| model.weights.packed().is_none()) else {
+            return Vec::new();
+        };
         let parameters = model.weights.iter_mut().into_iter().map(|named| named.values);
         parameters.zip(gradients.iter().into_iter().map(|named| named.values)).collect()
     }
@@ -191,13 +197,14 @@ mod tests {
     fn clipping_equals_torch() {
         let model = Model::<f64>::random(tiny::config(), 1);
         let mut grads = Grads::full(&model);
-        let embed = &mut grads.weights.as_mut().unwrap().embed;
+        let embed = grads.weights.as_mut().unwrap().embed.dense_mut().unwrap();
         (embed[0], embed[5]) = (3.0, -4.0);
         assert_eq!(grads.clip_global_norm(10.0).unwrap(), 5.0);
-        assert_eq!(grads.weights.as_ref().unwrap().embed[5], -4.0);
+        let first = |grads: &Grads<f64>| grads.weights.as_ref().unwrap().embed.dense().unwrap()[5];
+        assert_eq!(first(&grads), -4.0);
         assert_eq!(grads.clip_global_norm(1.0).unwrap(), 5.0);
         let expected = -4.0 / 5.000_001;
-        assert!((grads.weights.as_ref().unwrap().embed[5] - expected).abs() < 1e-15);
+        assert!((first(&grads) - expected).abs() < 1e-15);
         grads.zero();
         assert_eq!(grads.norm().unwrap(), 0.0);
     }
@@ -206,7 +213,7 @@ mod tests {
     fn a_gradient_that_is_not_finite_is_named() {
         let model = Model::<f32>::random(tiny::config(), 1);
         let mut grads = Grads::full(&model);
-        grads.weights.as_mut().unwrap().layers[1].up.weight[7] = f32::NAN;
+        grads.weights.as_mut().unwrap().layers[1].up.weight.dense_mut().unwrap()[7] = f32::NAN;
         let error = grads.clip_global_norm(1.0).unwrap_err();
         assert!(error.to_string().contains("model.layers.1.mlp.up_proj.weight"), "{error}");
     }

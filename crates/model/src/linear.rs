@@ -9,6 +9,7 @@
 use crate::grads::LoraGrad;
 use crate::lora::LoraModule;
 use crate::matmul::{Mat, MatMut, Store, matmul};
+use crate::packed;
 use crate::params::Linear;
 use crate::real::Real;
 use crate::simd::{Kernel, vectorised};
@@ -30,7 +31,7 @@ pub(crate) struct LoraUse<'a, T> {
     pub(crate) dropout: Option<Dropout>,
 }
 
-/// y (+)= linear(x). Keeps x Aᵀ in `u`; `dropped` is scratch. The rows are `x.len() / in_features`.
+/// y (+)= linear(x). Keeps x Aᵀ in `u`. The rows are `x.len() / in_features`.
 pub(crate) fn forward<T: Real>(
     threads: Threads,
     linear: &Linear<T>,
@@ -38,12 +39,12 @@ pub(crate) fn forward<T: Real>(
     x: &[T],
     (y, store): (&mut [T], Store),
     u: &mut Vec<T>,
-    dropped: &mut Vec<T>,
+    scratch: &mut LinearScratch<T>,
 ) {
-    let (out, input) = (linear.out_features, linear.in_features);
+    let (out, input) = (linear.out_features(), linear.in_features());
     let rows = x.len() / input;
     let x_matrix = Mat::new(x, rows, input);
-    matmul(threads, MatMut::new(y, out), store, T::ONE, x_matrix, Mat::new(&linear.weight, out, input).t());
+    packed::times_transposed(threads, (&mut *y, store), x_matrix, &linear.weight, &mut scratch.panel);
     if let Some(bias) = &linear.bias {
         threads.rows(rows, [(y, out)], &|_, [y]| {
             for y in y.chunks_exact_mut(out) {
@@ -55,8 +56,8 @@ pub(crate) fn forward<T: Real>(
     let x_matrix = match dropout {
         None => x_matrix,
         Some(dropout) => {
-            drop_elements(dropout, x, dropped);
-            Mat::new(dropped, rows, input)
+            drop_elements(dropout, x, &mut scratch.dropped);
+            Mat::new(&scratch.dropped, rows, input)
         }
     };
     u.resize(rows * module.rank, T::ZERO);
@@ -74,22 +75,23 @@ pub(crate) struct Seen<'a, T> {
     pub(crate) dy: &'a [T],
 }
 
-/// Memory of the backward pass that is used again from call to call.
+/// Memory that is used again from call to call.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct LinearScratch<T> {
     /// s dy B of the layer at hand, `[rows, rank]`.
     du: Vec<T>,
     du_a: Vec<T>,
-    /// Also lent to [`forward`].
-    pub(crate) dropped: Vec<T>,
+    dropped: Vec<T>,
+    /// Rows of a packed weight, made dense; also lent to the head.
+    pub(crate) panel: Vec<T>,
 }
 
 #[cfg(test)]
 impl LinearScratch<f32> {
     /// Numbers held.
     pub(crate) fn numbers(&self) -> usize {
-        let Self { du, du_a, dropped } = self;
-        [du, du_a, dropped].iter().map(|buffer| buffer.capacity()).sum()
+        let Self { du, du_a, dropped, panel } = self;
+        [du, du_a, dropped, panel].iter().map(|buffer| buffer.capacity()).sum()
     }
 }
 
@@ -97,7 +99,7 @@ impl LinearScratch<f32> {
 pub(crate) fn start<T: Real>(threads: Threads, seen: Seen<'_, T>, scratch: &mut LinearScratch<T>) {
     let Seen { linear, lora, dy } = seen;
     let Some(LoraUse { module, .. }) = lora else { return };
-    let (out, rank) = (linear.out_features, module.rank);
+    let (out, rank) = (linear.out_features(), module.rank);
     let rows = dy.len() / out;
     scratch.du.resize(rows * rank, T::ZERO);
     let (dy, b) = (Mat::new(dy, rows, out), Mat::new(&module.b, out, rank));
@@ -113,10 +115,9 @@ pub(crate) fn input_gradient<T: Real>(
     scratch: &mut LinearScratch<T>,
 ) {
     let Seen { linear, lora, dy } = seen;
-    let (out, input) = (linear.out_features, linear.in_features);
+    let (out, input) = (linear.out_features(), linear.in_features());
     let rows = dy.len() / out;
-    let weight = Mat::new(&linear.weight, out, input);
-    matmul(threads, MatMut::new(dx, input), store, T::ONE, Mat::new(dy, rows, out), weight);
+    packed::times(threads, (&mut *dx, store), dy, &linear.weight, &mut scratch.panel);
     let Some(LoraUse { module, dropout }) = lora else { return };
     let (du, a) = (Mat::new(&scratch.du, rows, module.rank), Mat::new(&module.a, module.rank, input));
     let Some(dropout) = dropout else {
@@ -139,11 +140,11 @@ pub(crate) fn parameter_gradients<T: Real>(
     scratch: &mut LinearScratch<T>,
 ) {
     let Seen { linear, lora, dy } = seen;
-    let (out, input) = (linear.out_features, linear.in_features);
+    let (out, input) = (linear.out_features(), linear.in_features());
     let rows = dy.len() / out;
     let dy_t = Mat::new(dy, rows, out).t();
     if let Some(grad) = weight_grad {
-        let into = MatMut::new(&mut grad.weight, input);
+        let into = MatMut::new(grad.weight.dense_mut().expect("gradients are dense"), input);
         matmul(threads, into, Store::Add, T::ONE, dy_t, Mat::new(x, rows, input));
         if let Some(bias) = &mut grad.bias {
             dy.chunks_exact(out).for_each(|dy| crate::simd::add(bias, dy));

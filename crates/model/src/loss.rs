@@ -2,9 +2,11 @@
 //! `[rows, vocab]` never exists as a whole.
 
 use crate::matmul::{Mat, MatMut, Store, matmul};
+use crate::packed;
 use crate::real::Real;
 use crate::simd::{Kernel, exp_shifted, max, vectorised};
 use crate::threads::Threads;
+use crate::weight::Weight;
 use crate::workspace::fit;
 
 /// Numbers in one chunk of logits, unless the vocabulary asks for more.
@@ -54,22 +56,22 @@ pub(crate) fn rows_at_once(vocab: usize) -> usize {
     (CHUNK / vocab).max(MIN_ROWS)
 }
 
-/// Hands the nats of each row to `take`, in order, with whether its label is the likeliest token, and computes the gradients that are asked for.
-/// `hidden` is `[labels.len(), width]`, `head` `[vocab, width]`.
+/// Hands the nats of each row to `take`, in order, with whether its label is the likeliest token, and
+/// computes the gradients that are asked for. `hidden` is `[labels.len(), width]`, `head`
+/// `[vocab, width]`; `logits` and `panel` are scratch.
 pub(crate) fn cross_entropy<T: Real>(
     threads: Threads,
-    [hidden, head]: [&[T]; 2],
+    hidden: &[T],
+    head: &Weight<T>,
     labels: &[u32],
     mut grads: Option<LossGrads<'_, T>>,
-    logits: &mut Vec<T>,
+    [logits, panel]: [&mut Vec<T>; 2],
     mut take: impl FnMut(usize, f64, bool),
 ) {
     if labels.is_empty() {
         return;
     }
-    let width = hidden.len() / labels.len();
-    let vocab = head.len() / width;
-    let head = Mat::new(head, vocab, width);
+    let (vocab, width) = (head.rows(), head.cols());
     let rows_at_once = rows_at_once(vocab);
     let mut nll = vec![T::ZERO; rows_at_once.min(labels.len())];
     let mut hits = nll.clone();
@@ -77,7 +79,7 @@ pub(crate) fn cross_entropy<T: Real>(
         let (rows, first) = (labels.len(), chunk * rows_at_once);
         let x = Mat::new(&hidden[first * width..][..rows * width], rows, width);
         let logits = fit(logits, rows * vocab);
-        matmul(threads, MatMut::new(logits, vocab), Store::Replace, T::ONE, x, head.t());
+        packed::times_transposed(threads, (&mut *logits, Store::Replace), x, head, panel);
         let scale = grads.as_ref().map(|grads| grads.scale);
         threads.rows(rows, [(&mut *logits, vocab), (&mut nll, 1), (&mut hits, 1)], &|range, out| {
             vectorised(Rows, (out, &labels[range], scale));
@@ -86,10 +88,10 @@ pub(crate) fn cross_entropy<T: Real>(
             take(first + row, nll.to_f64(), *hit > T::ZERO);
         }
         if let Some(grads) = &mut grads {
-            let dlogits = Mat::new(&*logits, rows, vocab);
-            let out = MatMut::new(&mut grads.hidden[first * width..], width);
-            matmul(threads, out, Store::Replace, T::ONE, dlogits, head);
+            let out = (&mut grads.hidden[first * width..], Store::Replace);
+            packed::times(threads, out, logits, head, panel);
             if let Some(dhead) = &mut grads.head {
+                let dlogits = Mat::new(&*logits, rows, vocab);
                 matmul(threads, MatMut::new(dhead, width), Store::Add, T::ONE, dlogits.t(), x);
             }
         }
@@ -135,8 +137,10 @@ mod tests {
         let head: Vec<f64> = (0..vocab * width).map(|i| (i as f64 * 1.3).cos()).collect();
         let labels: Vec<u32> = (0..rows as u32).map(|i| i * 13 % vocab as u32).collect();
         let mut seen = Vec::new();
-        let mut logits = Vec::new();
-        cross_entropy(Threads::ONE, [&hidden, &head], &labels, None, &mut logits, |row, nll, hit| {
+        let (mut logits, mut panel) = (Vec::new(), Vec::new());
+        let weight = Weight::new(head.clone(), vocab, width);
+        let scratch = [&mut logits, &mut panel];
+        cross_entropy(Threads::ONE, &hidden, &weight, &labels, None, scratch, |row, nll, hit| {
             seen.push((row, nll, hit));
         });
         assert_eq!(seen.len(), rows);

@@ -31,6 +31,11 @@ impl<'a, T> Mat<'a, T> {
         Self { data, rows, cols, row_stride, col_stride: 1 }
     }
 
+    /// Number of rows.
+    pub(crate) const fn rows(&self) -> usize {
+        self.rows
+    }
+
     /// The transpose.
     pub(crate) const fn t(self) -> Self {
         Self {
@@ -130,7 +135,7 @@ pub(crate) fn matmul<T: Real>(
 }
 
 /// Left factors with at most this many rows are not worth packing: one token while decoding.
-const FEW_ROWS: usize = 4;
+pub(crate) const FEW_ROWS: usize = 4;
 /// Dot products shorter than this spend their time in adding up the lanes; gemm is faster.
 const SHORT: usize = 2 * LANES;
 
@@ -151,6 +156,28 @@ impl<T: Real> Kernel<(MatMut<'_, T>, Store, T, Mat<'_, T>, Mat<'_, T>)> for FewR
                 let place = &mut out.data[row * out.row_stride + col];
                 *place = if store == Store::Add { *place + product } else { product };
             }
+        }
+    }
+}
+
+/// out := the dot product of every row of x with `weights`.
+///
+/// # Panics
+/// When the rows are not as long as `weights`, or their elements not neighbours.
+pub(crate) fn dots<T: Real>(x: Mat<'_, T>, weights: &[T], out: &mut [T]) {
+    assert!(x.cols == weights.len() && x.col_stride == 1, "rows of a dot product");
+    vectorised(Dots, (x, weights, out));
+}
+
+struct Dots;
+
+impl<T: Real> Kernel<(Mat<'_, T>, &[T], &mut [T])> for Dots {
+    type Output = ();
+
+    #[inline(always)]
+    fn run((x, weights, out): (Mat<'_, T>, &[T], &mut [T])) {
+        for (row, out) in out.iter_mut().enumerate().take(x.rows) {
+            *out = dot(&x.data[row * x.row_stride..][..weights.len()], weights);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The numbers of a model: base weights, their names and shapes.
 //!
-//! Owns the memory layout that every computation relies on: matrices are row-major `[out, in]` as in
-//! Hugging Face files. Loading and saving live elsewhere; nothing here does I/O.
+//! Matrices are row-major `[out, in]` as in Hugging Face files; how their numbers are held is
+//! [`Weight`]'s matter. Loading and saving live elsewhere; nothing here does I/O.
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -9,18 +9,15 @@ use rand_chacha::ChaCha8Rng;
 use crate::config::ModelConfig;
 use crate::lora::Target;
 use crate::real::Real;
+use crate::weight::Weight;
 
 /// A linear layer: y = x Wᵀ + b.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Linear<T = f32> {
-    /// `[out_features, in_features]`, row-major.
-    pub weight: Vec<T>,
+    /// `[out_features, in_features]`.
+    pub weight: Weight<T>,
     /// `[out_features]`.
     pub bias: Option<Vec<T>>,
-    /// Width of y.
-    pub out_features: usize,
-    /// Width of x.
-    pub in_features: usize,
 }
 
 /// One decoder layer.
@@ -54,13 +51,13 @@ pub struct LayerWeights<T = f32> {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Weights<T = f32> {
     /// Token embedding, `[vocab, hidden]`.
-    pub embed: Vec<T>,
+    pub embed: Weight<T>,
     /// Decoder layers, first to last.
     pub layers: Vec<LayerWeights<T>>,
     /// RMSNorm before the head, `[hidden]`.
     pub final_norm: Vec<T>,
     /// Output head, `[vocab, hidden]`; `None` when it is the embedding (tied).
-    pub head: Option<Vec<T>>,
+    pub head: Option<Weight<T>>,
 }
 
 /// A base model: shape and weights.
@@ -70,6 +67,15 @@ pub struct Model<T = f32> {
     pub config: ModelConfig,
     /// The numbers.
     pub weights: Weights<T>,
+}
+
+/// One tensor of a model, as it is held.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Held<'a, T> {
+    /// A norm or a bias: always dense.
+    Vector(&'a [T]),
+    /// A matrix, dense or packed.
+    Matrix(&'a Weight<T>),
 }
 
 /// A named parameter: Hugging Face (or PEFT) tensor name, shape, values.
@@ -87,20 +93,23 @@ impl<T: Real> Linear<T> {
     /// All zeros.
     pub fn zeros(out_features: usize, in_features: usize, bias: bool) -> Self {
         Self {
-            weight: vec![T::ZERO; out_features * in_features],
+            weight: Weight::zeros(out_features, in_features),
             bias: bias.then(|| vec![T::ZERO; out_features]),
-            out_features,
-            in_features,
         }
     }
 
+    /// Width of y.
+    pub const fn out_features(&self) -> usize {
+        self.weight.rows()
+    }
+
+    /// Width of x.
+    pub const fn in_features(&self) -> usize {
+        self.weight.cols()
+    }
+
     fn cast<U: Real>(&self) -> Linear<U> {
-        Linear {
-            weight: cast(&self.weight),
-            bias: self.bias.as_deref().map(cast),
-            out_features: self.out_features,
-            in_features: self.in_features,
-        }
+        Linear { weight: self.weight.cast(), bias: self.bias.as_deref().map(cast) }
     }
 }
 
@@ -161,12 +170,12 @@ impl<T: Real> LayerWeights<T> {
 impl<T: Real> Weights<T> {
     /// All zeros, in the shapes that `config` asks for.
     pub fn zeros(config: &ModelConfig) -> Self {
-        let table = config.vocab_size * config.hidden_size;
+        let table = || Weight::zeros(config.vocab_size, config.hidden_size);
         Self {
-            embed: vec![T::ZERO; table],
+            embed: table(),
             layers: (0..config.num_layers).map(|_| LayerWeights::zeros(config)).collect(),
             final_norm: vec![T::ZERO; config.hidden_size],
-            head: (!config.tie_word_embeddings).then(|| vec![T::ZERO; table]),
+            head: (!config.tie_word_embeddings).then(table),
         }
     }
 
@@ -186,15 +195,14 @@ impl<T: Real> Weights<T> {
     }
 
     /// The output head, `[vocab, hidden]`: its own or the embedding.
-    pub fn head(&self) -> &[T] {
-        self.head.as_deref().unwrap_or(&self.embed)
+    pub fn head(&self) -> &Weight<T> {
+        self.head.as_ref().unwrap_or(&self.embed)
     }
 
     /// Every tensor under its Hugging Face name, in one fixed order: embedding, layers from the first
     /// to the last (inside a layer in the order in which it uses them), final norm, head.
-    pub fn iter(&self) -> Vec<Named<&[T]>> {
-        let hidden = self.final_norm.len();
-        let mut list = vec![matrix("model.embed_tokens.weight".to_owned(), self.embed.as_slice(), hidden)];
+    pub fn tensors(&self) -> Vec<Named<Held<'_, T>>> {
+        let mut list = vec![matrix_of("model.embed_tokens.weight".to_owned(), &self.embed)];
         for (index, layer) in self.layers.iter().enumerate() {
             let LayerWeights { input_norm, q, k, v, o, q_norm, k_norm, post_norm, gate, up, down } = layer;
             let name = |part: &str| format!("model.layers.{index}.{part}.weight");
@@ -210,14 +218,27 @@ impl<T: Real> Weights<T> {
             }
         }
         list.push(vector("model.norm.weight".to_owned(), &self.final_norm));
-        list.extend(self.head.as_deref().map(|head| matrix("lm_head.weight".to_owned(), head, hidden)));
+        list.extend(self.head.as_ref().map(|head| matrix_of("lm_head.weight".to_owned(), head)));
         list
+    }
+
+    /// The tensors of [`Weights::tensors`] that are held dense: all of them unless the model was
+    /// loaded packed.
+    pub fn iter(&self) -> Vec<Named<&[T]>> {
+        let dense = self.tensors().into_iter().filter_map(|Named { name, shape, values }| {
+            let values = match values {
+                Held::Vector(values) => values,
+                Held::Matrix(weight) => weight.dense()?,
+            };
+            Some(Named { name, shape, values })
+        });
+        dense.collect()
     }
 
     /// As [`Weights::iter`], to write into.
     pub fn iter_mut(&mut self) -> Vec<Named<&mut [T]>> {
         let labels: Vec<_> = self.iter().into_iter().map(|named| (named.name, named.shape)).collect();
-        let mut slices: Vec<&mut [T]> = vec![&mut self.embed];
+        let mut slices: Vec<&mut [T]> = self.embed.dense_mut().into_iter().collect();
         for layer in &mut self.layers {
             let LayerWeights { input_norm, q, k, v, o, q_norm, k_norm, post_norm, gate, up, down } = layer;
             slices.push(input_norm);
@@ -232,9 +253,30 @@ impl<T: Real> Weights<T> {
             }
         }
         slices.push(&mut self.final_norm);
-        slices.extend(self.head.as_deref_mut());
-        let named = |((name, shape), values)| Named { name, shape, values };
-        labels.into_iter().zip(slices).map(named).collect()
+        slices.extend(self.head.as_mut().and_then(Weight::dense_mut));
+        let named = labels.into_iter().zip(slices);
+        named.map(|((name, shape), values)| Named { name, shape, values }).collect()
+    }
+
+    /// The first tensor that is held packed, if any: such a model can be trained through an adapter
+    /// only.
+    pub fn packed(&self) -> Option<Named<&Weight<T>>> {
+        self.tensors().into_iter().find_map(|Named { name, shape, values }| match values {
+            Held::Matrix(weight) if weight.dense().is_none() => Some(Named { name, shape, values: weight }),
+            _ => None,
+        })
+    }
+
+    /// Bytes of memory that the weights take.
+    pub fn bytes(&self) -> usize {
+        let tensors = self.tensors();
+        tensors
+            .iter()
+            .map(|named| match named.values {
+                Held::Vector(values) => size_of_val(values),
+                Held::Matrix(weight) => weight.bytes(),
+            })
+            .sum()
     }
 
     /// The names of [`Weights::iter`].
@@ -242,7 +284,7 @@ impl<T: Real> Weights<T> {
         self.iter().into_iter().map(|named| named.name).collect()
     }
 
-    /// The same numbers in another precision.
+    /// The same numbers in another precision; packed matrices stay as they are.
     pub fn cast<U: Real>(&self) -> Weights<U> {
         let layer = |layer: &LayerWeights<T>| LayerWeights {
             input_norm: cast(&layer.input_norm),
@@ -258,10 +300,10 @@ impl<T: Real> Weights<T> {
             down: layer.down.cast(),
         };
         Weights {
-            embed: cast(&self.embed),
+            embed: self.embed.cast(),
             layers: self.layers.iter().map(layer).collect(),
             final_norm: cast(&self.final_norm),
-            head: self.head.as_deref().map(cast),
+            head: self.head.as_ref().map(Weight::cast),
         }
     }
 }
@@ -275,7 +317,7 @@ impl<T: Real> Model<T> {
 
     /// Number of weights.
     pub fn parameters(&self) -> usize {
-        self.weights.iter().iter().map(|named| named.values.len()).sum()
+        self.weights.tensors().iter().map(|named| named.shape.iter().product::<usize>()).sum()
     }
 
     /// The same model in another precision.
@@ -288,8 +330,12 @@ pub(crate) fn cast<T: Real, U: Real>(values: &[T]) -> Vec<U> {
     values.iter().map(|value| U::from_f64(value.to_f64())).collect()
 }
 
-fn vector<T>(name: String, values: &[T]) -> Named<&[T]> {
-    Named { name, shape: vec![values.len()], values }
+fn vector<T>(name: String, values: &[T]) -> Named<Held<'_, T>> {
+    Named { name, shape: vec![values.len()], values: Held::Vector(values) }
+}
+
+fn matrix_of<T: Real>(name: String, weight: &Weight<T>) -> Named<Held<'_, T>> {
+    Named { name, shape: vec![weight.rows(), weight.cols()], values: Held::Matrix(weight) }
 }
 
 pub(crate) fn matrix<T, S: std::ops::Deref<Target = [T]>>(
@@ -300,14 +346,19 @@ pub(crate) fn matrix<T, S: std::ops::Deref<Target = [T]>>(
     Named { name, shape: vec![values.len() / columns, columns], values }
 }
 
-fn push_linear<'a, T>(list: &mut Vec<Named<&'a [T]>>, layer: usize, target: Target, linear: &'a Linear<T>) {
+fn push_linear<'a, T: Real>(
+    list: &mut Vec<Named<Held<'a, T>>>,
+    layer: usize,
+    target: Target,
+    linear: &'a Linear<T>,
+) {
     let name = |part: &str| format!("model.layers.{layer}.{}.{part}", target.path());
-    list.push(matrix(name("weight"), linear.weight.as_slice(), linear.in_features));
+    list.push(matrix_of(name("weight"), &linear.weight));
     list.extend(linear.bias.as_deref().map(|bias| vector(name("bias"), bias)));
 }
 
-fn push_slices<'a, T>(slices: &mut Vec<&'a mut [T]>, linear: &'a mut Linear<T>) {
-    slices.push(&mut linear.weight);
+fn push_slices<'a, T: Real>(slices: &mut Vec<&'a mut [T]>, linear: &'a mut Linear<T>) {
+    slices.extend(linear.weight.dense_mut());
     slices.extend(linear.bias.as_deref_mut());
 }
 

@@ -6,9 +6,10 @@
 
 use std::fmt::Debug;
 use std::iter::Sum;
-use std::ops::{Add, AddAssign, Div, Mul, MulAssign, Neg, Sub, SubAssign};
+use std::ops::{Add, AddAssign, Div, Mul, MulAssign, Neg, Range, Sub, SubAssign};
 
 use crate::compiled::Compiled;
+use crate::nf4::Nf4;
 
 /// A floating-point number that weights, activations and gradients are made of: f32 or f64.
 pub trait Real:
@@ -39,8 +40,12 @@ pub trait Real:
 
     /// The nearest value to `x`.
     fn from_f64(x: f64) -> Self;
+    /// The same value, exactly.
+    fn from_f32(x: f32) -> Self;
     /// The same value as f64, exactly.
     fn to_f64(self) -> f64;
+    /// Writes numbers of a quantised matrix into `out`; the same values as for f32.
+    fn dequantise(values: &Nf4, range: Range<usize>, out: &mut [Self]);
     /// e to the `self`. For f32: a polynomial with a relative error below 2e-7 between -87 and 88;
     /// below it 1.2e-38 or so instead of a subnormal, above it 2.4e38 or so. NaN stays NaN.
     fn exp(self) -> Self;
@@ -63,8 +68,17 @@ impl Real for f32 {
     }
 
     #[inline(always)]
+    fn from_f32(x: f32) -> Self {
+        x
+    }
+
+    #[inline(always)]
     fn to_f64(self) -> f64 {
         f64::from(self)
+    }
+
+    fn dequantise(values: &Nf4, range: Range<usize>, out: &mut [Self]) {
+        values.dequantise(range, out);
     }
 
     #[inline(always)]
@@ -99,8 +113,19 @@ impl Real for f64 {
     }
 
     #[inline(always)]
+    fn from_f32(x: f32) -> Self {
+        Self::from(x)
+    }
+
+    #[inline(always)]
     fn to_f64(self) -> f64 {
         self
+    }
+
+    fn dequantise(values: &Nf4, range: Range<usize>, out: &mut [Self]) {
+        let mut narrow = vec![0.0; out.len()];
+        values.dequantise(range, &mut narrow);
+        out.iter_mut().zip(narrow).for_each(|(out, value)| *out = Self::from(value));
     }
 
     #[inline(always)]

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
+use safetensors::Dtype;
 use serde_json::Value;
 
 use crate::error::{ModelError, Result};
@@ -45,6 +46,11 @@ impl Shards {
         self.places.keys().cloned().collect()
     }
 
+    /// Whether there is a tensor of this name.
+    pub(crate) fn names_contain(&self, name: &str) -> bool {
+        self.places.contains_key(name)
+    }
+
     /// Type and shape of a tensor.
     pub(crate) fn entry(&self, name: &str) -> Result<&Entry> {
         let file = &self.files[self.place(name)?];
@@ -58,13 +64,49 @@ impl Shards {
 
     /// The values of a tensor of exactly this shape, as f32.
     pub(crate) fn read_f32(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
-        let found = &self.entry(name)?.shape;
-        if found != shape {
-            let problem = format!("shape {found:?}, but the config asks for {shape:?}");
-            return Err(ModelError::tensor(self.path_of(name), name, problem));
-        }
+        self.check_shape(name, shape)?;
         let at = self.place(name)?;
         self.files[at].read_f32(name)
+    }
+
+    /// As [`Shards::read_f32`], piece by piece, in order.
+    pub(crate) fn for_each_f32(
+        &mut self,
+        name: &str,
+        shape: &[usize],
+        take: impl FnMut(&[f32]),
+    ) -> Result<()> {
+        self.check_shape(name, shape)?;
+        let at = self.place(name)?;
+        self.files[at].for_each_f32(name, take)
+    }
+
+    /// The bytes of a U8 tensor of exactly this shape.
+    pub(crate) fn read_bytes(&mut self, name: &str, shape: &[usize]) -> Result<Vec<u8>> {
+        self.check_shape(name, shape)?;
+        let dtype = self.entry(name)?.dtype;
+        if dtype != Dtype::U8 {
+            return Err(ModelError::tensor(
+                self.path_of(name),
+                name,
+                format!("type {dtype:?} instead of U8"),
+            ));
+        }
+        let mut bytes = Vec::with_capacity(shape.iter().product());
+        self.for_each_chunk(name, |chunk| {
+            bytes.extend_from_slice(chunk);
+            Ok(())
+        })?;
+        Ok(bytes)
+    }
+
+    fn check_shape(&self, name: &str, shape: &[usize]) -> Result<()> {
+        let found = &self.entry(name)?.shape;
+        if found == shape {
+            return Ok(());
+        }
+        let problem = format!("shape {found:?}, but the config asks for {shape:?}");
+        Err(ModelError::tensor(self.path_of(name), name, problem))
     }
 
     /// Hands the raw bytes of a tensor to `take`, in order.

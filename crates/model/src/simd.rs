@@ -6,6 +6,8 @@
 
 use std::marker::PhantomData;
 
+use half::bf16;
+
 use crate::real::Real;
 
 /// Width of the partial sums of a reduction: one AVX-512 register of f32.
@@ -129,6 +131,28 @@ impl<T: Real> Kernel<(&mut [T], T)> for Scale {
     fn run((x, factor): (&mut [T], T)) {
         for x in x {
             *x *= factor;
+        }
+    }
+}
+
+/// out := values, exactly.
+///
+/// # Panics
+/// When the lengths differ.
+pub(crate) fn widen<T: Real>(values: &[bf16], out: &mut [T]) {
+    assert_eq!(values.len(), out.len(), "widened numbers");
+    vectorised(Widen, (values, out));
+}
+
+struct Widen;
+
+impl<T: Real> Kernel<(&[bf16], &mut [T])> for Widen {
+    type Output = ();
+
+    #[inline(always)]
+    fn run((values, out): (&[bf16], &mut [T])) {
+        for (out, value) in out.iter_mut().zip(values) {
+            *out = T::from_f32(f32::from_bits(u32::from(value.to_bits()) << 16));
         }
     }
 }

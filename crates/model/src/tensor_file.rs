@@ -86,6 +86,13 @@ impl TensorFile {
     /// The values of a tensor as f32, row-major. F32, F16 and BF16 are converted exactly; NaN and
     /// infinity are refused.
     pub(crate) fn read_f32(&mut self, name: &str) -> Result<Vec<f32>> {
+        let mut values = Vec::with_capacity(self.entry(name)?.shape.iter().product());
+        self.for_each_f32(name, |chunk| values.extend_from_slice(chunk))?;
+        Ok(values)
+    }
+
+    /// As [`TensorFile::read_f32`], piece by piece, in order.
+    pub(crate) fn for_each_f32(&mut self, name: &str, mut take: impl FnMut(&[f32])) -> Result<()> {
         let dtype = match self.entry(name)?.dtype {
             Dtype::F32 => DType::F32,
             Dtype::F16 => DType::F16,
@@ -95,21 +102,21 @@ impl TensorFile {
                 return Err(ModelError::tensor(&self.path, name, problem));
             }
         };
-        let mut values = Vec::with_capacity(self.entry(name)?.length as usize / dtype.size_in_bytes());
         let path = self.path.clone();
+        let mut before = 0;
         self.for_each_chunk(name, |chunk| {
             let count = chunk.len() / dtype.size_in_bytes();
             let converted = Tensor::from_raw_buffer(chunk, dtype, &[count], &Device::Cpu)
                 .and_then(|tensor| tensor.to_dtype(DType::F32)?.to_vec1::<f32>())
                 .map_err(|error| ModelError::tensor(&path, name, error.to_string()))?;
             if let Some(at) = converted.iter().position(|value| !value.is_finite()) {
-                let problem = format!("element {} is {}", values.len() + at, converted[at]);
+                let problem = format!("element {} is {}", before + at, converted[at]);
                 return Err(ModelError::tensor(&path, name, problem));
             }
-            values.extend_from_slice(&converted);
+            before += converted.len();
+            take(&converted);
             Ok(())
-        })?;
-        Ok(values)
+        })
     }
 
     /// Hands the raw bytes of a tensor to `take`, in order, in pieces of whole elements.

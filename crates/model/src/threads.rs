@@ -52,6 +52,17 @@ impl Threads {
         let pieces = if numbers < WORTH_SHARING { 1 } else { self.0 };
         split(pieces, 0..rows, outs, f);
     }
+
+    /// As [`Threads::rows`], for rows that take `work` multiply-adds in all to compute.
+    pub(crate) fn rows_of<T: Real, const N: usize>(
+        self,
+        rows: usize,
+        work: usize,
+        outs: [(&mut [T], usize); N],
+        f: &(impl Fn(Range<usize>, [&mut [T]; N]) + Sync),
+    ) {
+        split(if work < PRODUCT_WORTH_SHARING { 1 } else { self.0 }, 0..rows, outs, f);
+    }
 }
 
 fn split<T: Real, const N: usize>(

@@ -7,8 +7,9 @@ use crate::forward::{Purpose, Stack, checked, forward};
 use crate::grads::Grads;
 use crate::lora::Adapter;
 use crate::loss::{self, Loss, LossGrads};
-use crate::matmul::{Mat, MatMut, Store, matmul};
-use crate::params::Model;
+use crate::matmul::{Mat, Store};
+use crate::packed;
+use crate::params::{Model, Named, Weights};
 use crate::real::Real;
 use crate::share::{self, shares};
 use crate::workspace::{Scratch, Workspace, fit};
@@ -44,7 +45,7 @@ pub(crate) fn compute_loss_and_grads<T: Real>(
     ws: &mut Workspace<T>,
 ) -> Result<Loss> {
     check(model, adapter, batch)?;
-    check_grads(adapter, grads)?;
+    check_grads(model, adapter, grads)?;
     let shares = shares(batch, ws.threads);
     let mut extra = std::mem::take(&mut ws.extra_grads);
     extra.retain(|other| other.same_shape(grads));
@@ -77,14 +78,14 @@ fn one_share<T: Real>(
     let labels = lay_out(model, batch, ws);
     forward(stack, &batch.tokens, None, ws);
     let (mut nll_sum, mut correct) = (0.0, 0);
-    let Workspace { threads, hidden, scratch: Scratch { dh, logits, .. }, .. } = &mut *ws;
-    let head_grad = grads.weights.as_mut().map(|weights| match &mut weights.head {
-        Some(head) => head.as_mut_slice(),
-        None => weights.embed.as_mut_slice(),
+    let Workspace { threads, hidden, scratch: Scratch { dh, logits, linear, .. }, .. } = &mut *ws;
+    let head_grad = grads.weights.as_mut().and_then(|weights| {
+        let Weights { head, embed, .. } = weights;
+        head.as_mut().unwrap_or(embed).dense_mut()
     });
     let loss_grads = LossGrads { scale, hidden: fit(dh, hidden.len()), head: head_grad };
-    let inputs = [hidden.as_slice(), model.weights.head()];
-    loss::cross_entropy(*threads, inputs, &labels, Some(loss_grads), logits, |_, nll, hit| {
+    let (head, scratch) = (model.weights.head(), [logits, &mut linear.panel]);
+    loss::cross_entropy(*threads, hidden, head, &labels, Some(loss_grads), scratch, |_, nll, hit| {
         nll_sum += nll;
         correct += usize::from(hit);
     });
@@ -130,12 +131,21 @@ fn evaluate_share<T: Real>(stack: &Stack<'_, T>, batch: &Packed, ws: &mut Worksp
     let labels = lay_out(stack.model, batch, ws);
     forward(stack, &batch.tokens, None, ws);
     let Workspace { threads, hidden, rows, scratch, .. } = &mut *ws;
-    let inputs = [hidden.as_slice(), stack.model.weights.head()];
+    let Scratch { logits, linear, .. } = scratch;
+    let head = stack.model.weights.head();
     let mut losses = vec![Loss::default(); batch.segments()];
-    loss::cross_entropy(*threads, inputs, &labels, None, &mut scratch.logits, |index, nll, hit| {
-        let segment = batch.starts.partition_point(|start| *start <= rows[index]) - 1;
-        losses[segment] += Loss { nll_sum: nll, tokens: 1, correct: usize::from(hit) };
-    });
+    loss::cross_entropy(
+        *threads,
+        hidden,
+        head,
+        &labels,
+        None,
+        [logits, &mut linear.panel],
+        |index, nll, hit| {
+            let segment = batch.starts.partition_point(|start| *start <= rows[index]) - 1;
+            losses[segment] += Loss { nll_sum: nll, tokens: 1, correct: usize::from(hit) };
+        },
+    );
     for loss in &losses {
         checked(loss.nll_sum, ws, Purpose::Infer)?;
     }
@@ -166,8 +176,8 @@ pub(crate) fn compute_logits<T: Real>(
     forward(&stack, tokens, None, &mut ws);
     let mut logits = vec![T::ZERO; tokens.len() * config.vocab_size];
     let hidden = Mat::new(&ws.hidden, tokens.len(), config.hidden_size);
-    let head = Mat::new(model.weights.head(), config.vocab_size, config.hidden_size);
-    matmul(ws.threads, MatMut::new(&mut logits, config.vocab_size), Store::Replace, T::ONE, hidden, head.t());
+    let (out, panel) = ((logits.as_mut_slice(), Store::Replace), &mut ws.scratch.linear.panel);
+    packed::times_transposed(ws.threads, out, hidden, model.weights.head(), panel);
     Ok(logits)
 }
 
@@ -206,7 +216,13 @@ pub(crate) fn check_adapter<T: Real>(model: &Model<T>, adapter: Option<&Adapter<
     Ok(())
 }
 
-fn check_grads<T: Real>(adapter: Option<&Adapter<T>>, grads: &Grads<T>) -> Result<()> {
+fn check_grads<T: Real>(model: &Model<T>, adapter: Option<&Adapter<T>>, grads: &Grads<T>) -> Result<()> {
+    if let (Some(_), Some(Named { name, values, .. })) = (&grads.weights, model.weights.packed()) {
+        return Err(ModelError::Input(format!(
+            "`{name}` is held as {}, which cannot be trained; load the base as f32, or train an adapter",
+            values.storage()
+        )));
+    }
     let fits = grads.lora.iter().all(|((layer, target), grad)| {
         let module = adapter.and_then(|adapter| adapter.module(*layer, *target));
         module.is_some_and(|module| module.a.len() == grad.a.len() && module.b.len() == grad.b.len())

@@ -6,6 +6,7 @@
 //! When the file cannot be written, exchanges wait in memory and are tried again; beyond
 //! [`BACKLOG_LIMIT`] the server refuses new work instead of forgetting.
 
+mod prune;
 mod schema;
 mod writer;
 
@@ -19,6 +20,8 @@ use nightshift_core::Failure;
 use nightshift_core::interaction::Interaction;
 use nightshift_core::random::sha256_hex;
 use tokio::sync::oneshot;
+
+pub(crate) use prune::Pruning;
 
 /// Exchanges that may wait for the file before new requests are refused.
 pub(crate) const BACKLOG_LIMIT: usize = 1024;
@@ -136,12 +139,12 @@ impl std::fmt::Debug for Task {
 
 impl Recorder {
     /// Opens or makes `capture` and starts the writer. `store` is asked about exchanges that are
-    /// no longer in `capture`.
-    pub(crate) fn start(capture: &Path, store: &Path) -> Result<(Self, Writer), Failure> {
+    /// no longer in `capture`, and how far `memory` has come.
+    pub(crate) fn start(capture: &Path, store: &Path, pruning: Pruning) -> Result<(Self, Writer), Failure> {
         let (connection, salt) = schema::open(capture)?;
         let state = Arc::new(State::default());
         let (tasks, incoming) = mpsc::channel();
-        let thread = writer::spawn(connection, store.to_owned(), incoming, Arc::clone(&state))?;
+        let thread = writer::spawn((connection, pruning), store.to_owned(), incoming, Arc::clone(&state))?;
         Ok((Self { tasks: tasks.clone(), state, salt: salt.into() }, Writer { tasks, thread }))
     }
 

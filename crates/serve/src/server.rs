@@ -19,7 +19,7 @@ use nightshift_net::server::{Drained, ServerError, Shutdown, bind, scaffold, ser
 use crate::adapters::{Adapters, Pinned};
 use crate::app::{App, Door};
 use crate::base::Base;
-use crate::capture::{Recorder, Writer};
+use crate::capture::{Pruning, Recorder, Writer};
 use crate::confidence::Confidence;
 use crate::engine::{Engine, Shared};
 use crate::follow::Follower;
@@ -144,7 +144,8 @@ impl House {
         }
         let confidence = Arc::new(Confidence::default());
         let (recorder, writer) = if settings.record {
-            let (recorder, writer) = Recorder::start(&ctx.paths.capture(), &ctx.paths.store())?;
+            let pruning = Pruning::new(ctx.clock.clone(), settings.keep_capture_days);
+            let (recorder, writer) = Recorder::start(&ctx.paths.capture(), &ctx.paths.store(), pruning)?;
             (Some(recorder), Some(writer))
         } else {
             (None, None)

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{ArgAction, Subcommand, ValueEnum};
-use nightshift_core::config::Schedule;
+use nightshift_core::config::{Dtype, Quantize, Schedule};
 
 use crate::control::ControlFlags;
 
@@ -26,6 +26,8 @@ pub struct Args {
 pub enum Command {
     /// Print the mean loss on the answers of a file
     Evaluate(EvaluateArgs),
+    /// Write a base quantised to NF4, as bitsandbytes stores it
+    Quantize(QuantizeArgs),
     /// Show what an adapter folder holds, and what is wrong with it
     Inspect(InspectArgs),
 }
@@ -48,6 +50,26 @@ pub struct EvaluateArgs {
     /// Threads; 0 takes every core
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,
+    /// Type in which the base's matrices are held [default: f32]
+    #[arg(long, value_name = "TYPE")]
+    pub dtype: Option<Dtype>,
+    /// Quantisation of the base's linear layers [default: none, as the server holds them]
+    #[arg(long, value_name = "KIND")]
+    pub quantize: Option<Quantize>,
+}
+
+/// Arguments of `quantize`.
+#[derive(Debug, Clone, PartialEq, clap::Args)]
+pub struct QuantizeArgs {
+    /// The base model's folder [default: `base` of nightshift.yaml]
+    #[arg(long, value_name = "DIR")]
+    pub base: Option<PathBuf>,
+    /// A new folder
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Type of embedding, head and what else stays unquantised [default: bf16 if the base is bf16, else f32]
+    #[arg(long, value_name = "TYPE")]
+    pub dtype: Option<Dtype>,
 }
 
 /// Arguments of `inspect`.
@@ -169,9 +191,12 @@ pub struct SettingFlags {
     /// Stop after this many optimiser steps; the schedule stays that of the whole run
     #[arg(long, value_name = "N")]
     pub max_steps: Option<usize>,
-    /// Arithmetic of the base weights
-    #[arg(long, value_name = "TYPE", value_parser = ["f32"])]
-    pub dtype: Option<String>,
+    /// Type in which the base's matrices are held; arithmetic is f32 [default: f32]
+    #[arg(long, value_name = "TYPE")]
+    pub dtype: Option<Dtype>,
+    /// Quantisation of the base's linear layers, nf4 for QLoRA [default: none]
+    #[arg(long, value_name = "KIND")]
+    pub quantize: Option<Quantize>,
     /// How the run is watched and when it ends.
     #[command(flatten)]
     pub control: ControlFlags,

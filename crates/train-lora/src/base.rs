@@ -4,8 +4,15 @@ use std::path::{Path, PathBuf};
 
 use nightshift_core::jiff::Timestamp;
 use nightshift_core::release::{self, MANIFEST};
-use nightshift_core::{Exit, Failure};
-use nightshift_model::{Adapter, ChatTemplate, Model, ModelConfig, ModelError, Tokenizer, base_fingerprint};
+use nightshift_core::{Exit, Failure, config, files};
+use nightshift_model::{
+    Adapter, ChatTemplate, Dtype, Model, ModelConfig, ModelError, Quantise, Storage, Tokenizer,
+    base_fingerprint,
+};
+use serde::Serialize;
+
+/// Bytes of one number in NF4: half a byte, a byte for 64 of them, and a float for 256 of those.
+pub(crate) const NF4_BYTES: f64 = 0.5 + 1.0 / 64.0 + 4.0 / (64.0 * 256.0);
 
 /// How conversations become tokens.
 #[derive(Debug, Clone)]
@@ -37,13 +44,39 @@ pub(crate) struct Base {
     pub(crate) fingerprint: String,
 }
 
+/// How the matrices of a base are held in memory.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub(crate) struct HeldBase {
+    /// Those of the linear layers: f32, bf16 or nf4.
+    linear: &'static str,
+    /// Embedding and head: f32 or bf16.
+    embedding: &'static str,
+    /// Bytes of all weights.
+    bytes: usize,
+}
+
+/// What the settings ask for, in the words of the model.
+pub(crate) const fn storage(dtype: config::Dtype, quantize: config::Quantize) -> Storage {
+    Storage {
+        dtype: match dtype {
+            config::Dtype::F32 => Dtype::F32,
+            config::Dtype::Bf16 => Dtype::Bf16,
+        },
+        quantise: match quantize {
+            config::Quantize::None => Quantise::None,
+            config::Quantize::Nf4 => Quantise::Nf4,
+        },
+    }
+}
+
 impl Base {
-    /// Reads a model folder; NaN, missing or foreign tensors are refused by name (exit 4).
-    pub(crate) fn load(dir: &Path) -> Result<Self, Failure> {
+    /// Reads a model folder and holds it as `storage` says; NaN, missing or foreign tensors are refused
+    /// by name (exit 4).
+    pub(crate) fn load(dir: &Path, storage: Storage) -> Result<Self, Failure> {
         // Both read the whole folder; one of two cores each.
         let (fingerprint, model) = std::thread::scope(|scope| {
             let fingerprint = scope.spawn(|| base_fingerprint(dir));
-            let model = Model::load(dir);
+            let model = Model::load_as(dir, storage);
             (fingerprint.join(), model)
         });
         let fingerprint =
@@ -53,6 +86,16 @@ impl Base {
             model: model.map_err(refused)?,
             fingerprint: fingerprint.map_err(refused)?,
         })
+    }
+
+    /// How its matrices are held.
+    pub(crate) fn held(&self) -> HeldBase {
+        let weights = &self.model.weights;
+        HeldBase {
+            linear: weights.layers.first().map_or("f32", |layer| layer.q.weight.storage()),
+            embedding: weights.embed.storage(),
+            bytes: weights.bytes(),
+        }
     }
 
     /// Reads an adapter made for this base; one that names another base in its manifest is refused.
@@ -90,6 +133,16 @@ pub(crate) fn short(digest: &str) -> &str {
 /// The shape of a base model, without its weights.
 pub(crate) fn shape(dir: &Path) -> Result<ModelConfig, Failure> {
     ModelConfig::from_dir(dir).map_err(refused)
+}
+
+/// Bytes that one number of a layer's matrices, and one of embedding and head, will take in memory.
+pub(crate) fn bytes_per_number(dir: &Path, storage: Storage) -> (f64, f64) {
+    let table = if storage.dtype == Dtype::Bf16 { 2.0 } else { 4.0 };
+    // A folder that is quantised already stays so, whatever the settings say.
+    let config = files::read(&dir.join("config.json")).unwrap_or_default();
+    let config: serde_json::Value = serde_json::from_slice(&config).unwrap_or_default();
+    let quantised = storage.quantise == Quantise::Nf4 || config["quantization_config"].is_object();
+    (if quantised { NF4_BYTES } else { table }, table)
 }
 
 /// A model, adapter or template that cannot be used: exit 4; a file that cannot be read or written, and a

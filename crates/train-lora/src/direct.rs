@@ -38,14 +38,16 @@ pub(crate) fn run(ctx: &Ctx, args: &Args, data: &Path, out: &Path) -> Result<Out
     let rows = read(ctx, &base_dir, data, &settings)?;
     let order = settings.order(rows.train.len(), 0, 0);
     let both = [rows.train.as_slice(), rows.evaluation.as_slice()];
-    let memory = memory::check(&memory::shape(&shape, &adapter, &settings, both), &settings, &order)?;
-    let base = Base::load(&base_dir)?;
+    let memory =
+        memory::check(&memory::shape((&base_dir, &shape), &adapter, &settings, both), &settings, &order)?;
+    let base = Base::load(&base_dir, settings.storage())?;
     start.map_or(Ok(()), |dir| base.refuse_foreign(dir))?;
     let mut report = TrainReport {
         path: Some(out.display().to_string()),
         dataset_sha256: sha256_hex(&files::read(data)?),
         base_fingerprint: base.fingerprint.clone(),
         memory: Some(memory),
+        base_held: base.held(),
         ..TrainReport::default()
     };
     report.add_dropped(&rows.dropped);
@@ -125,7 +127,7 @@ fn check_out(out: &Path) -> Result<(), Failure> {
     let ours = out.join(CHECKPOINTS).exists();
     let foreign = |path: &std::path::PathBuf| {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        !name.starts_with('.') && !(ours && name == METRICS)
+        !(name.starts_with('.') || ours && name == METRICS)
     };
     let occupied = files::list(out)?.iter().any(foreign);
     if occupied && !out.join(ADAPTER_CONFIG).exists() {

@@ -4,7 +4,7 @@ use nightshift_core::{Ctx, Failure, Outcome};
 use serde::Serialize;
 
 use crate::args::EvaluateArgs;
-use crate::base::{Base, Text};
+use crate::base::{self, Base, HeldBase, Text};
 use crate::data::{self, Dropped};
 use crate::report::NAMED_ROWS;
 use crate::{measure, train};
@@ -24,6 +24,8 @@ struct Report {
     dropped_rows: Vec<Dropped>,
     /// Fingerprint of the base.
     base_fingerprint: String,
+    /// How the base is held in memory.
+    base_held: HeldBase,
     /// Tokens read in a second, prompts included.
     tokens_per_s: f64,
     /// Wall time of the arithmetic.
@@ -46,7 +48,8 @@ pub(crate) fn run(ctx: &Ctx, args: &EvaluateArgs) -> Result<Outcome, Failure> {
     if examples.is_empty() {
         return Err(Failure::nothing(format!("{} holds no row to evaluate", args.data.display())));
     }
-    let base = Base::load(&base_dir)?;
+    let storage = base::storage(args.dtype.unwrap_or_default(), args.quantize.unwrap_or_default());
+    let base = Base::load(&base_dir, storage)?;
     let adapter = args.adapter.as_deref().map(|dir| base.adapter(dir)).transpose()?;
     let threads = train::threads(args.threads.unwrap_or(ctx.config.train.threads));
     let started = ctx.clock.elapsed();
@@ -59,6 +62,7 @@ pub(crate) fn run(ctx: &Ctx, args: &EvaluateArgs) -> Result<Outcome, Failure> {
         examples: examples.len(),
         dropped: data::count(&dropped),
         dropped_rows: dropped.into_iter().take(NAMED_ROWS).collect(),
+        base_held: base.held(),
         base_fingerprint: base.fingerprint,
         tokens_per_s: read as f64 / seconds.max(1e-9),
         seconds,

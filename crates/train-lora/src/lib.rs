@@ -27,6 +27,7 @@ mod picture;
 mod pipeline;
 mod plan;
 mod publish;
+mod quantize;
 mod report;
 mod select;
 mod settings;
@@ -52,6 +53,7 @@ pub fn run(ctx: &Ctx, args: Args) -> Result<Outcome, Failure> {
     }
     match (&args.command, &args.paths.data, &args.paths.out) {
         (Some(Command::Evaluate(evaluate)), ..) => evaluate::run(ctx, evaluate),
+        (Some(Command::Quantize(quantize)), ..) => quantize::run(ctx, quantize),
         (Some(Command::Inspect(inspect)), ..) => inspect::run(ctx, inspect),
         (None, Some(data), Some(out)) => direct::run(ctx, &args, data, out),
         (None, ..) => pipeline::run(ctx, &args),

@@ -1,10 +1,13 @@
 //! How much memory a training will take, said before anything large is loaded, and refused when the machine
 //! has less. Pure but for the question how much is free.
 
+use std::path::Path;
+
 use nightshift_core::{Failure, process};
 use nightshift_model::{Adapter, Footprint, ModelConfig, Span, Threads, base_bytes};
 use serde::Serialize;
 
+use crate::base;
 use crate::data::Encoded;
 use crate::measure::evaluation_passes;
 use crate::order::Order;
@@ -12,21 +15,23 @@ use crate::settings::Settings;
 use crate::train::threads;
 
 /// The program itself, its libraries' tables and threads: measured on a model of no size.
-const PROGRAM: u64 = 24_000_000;
+const PROGRAM: u64 = 13_000_000;
 /// Packed panels that the matrix products hold, for each thread.
 const PRODUCTS: u64 = 3_000_000;
 /// Bytes that an example's token takes: id, flag, and its share of the text.
 const TOKEN: u64 = 13;
+
+/// Bytes of the numbers of a base that is held as f32.
+const DENSE: (f64, f64) = (4.0, 4.0);
 
 /// What decides the memory of a training.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Shape<'a> {
     /// The base.
     pub(crate) config: &'a ModelConfig,
-    /// Bytes of one number of its layers' matrices: 4 for f32, 2 for bf16, 0.516 for NF4.
-    pub(crate) matrix_bytes: f64,
-    /// Bytes of one number of embedding and head.
-    pub(crate) table_bytes: f64,
+    /// Bytes of one number of its layers' matrices (4 for f32, 2 for bf16, 0.516 for NF4), and of one of
+    /// embedding and head.
+    pub(crate) held: (f64, f64),
     /// The adapter, or one of its form.
     pub(crate) adapter: &'a Adapter,
     /// Threads of the arithmetic.
@@ -54,7 +59,8 @@ pub(crate) struct Estimate {
 
 /// The memory of a run over all of its epochs.
 pub(crate) fn estimate(shape: &Shape<'_>, order: &Order, max_steps: usize) -> Estimate {
-    let mut footprint = Footprint::new(shape.config, shape.adapter, Threads::new(shape.threads));
+    let mut footprint =
+        Footprint::new(shape.config, shape.adapter, Threads::new(shape.threads), shape.held != DENSE);
     let spans: Vec<Span> = shape.examples.iter().map(|row| Span::of(&row.example.scored)).collect();
     let lengths: Vec<usize> = shape.examples.iter().map(|row| row.example.tokens.len()).collect();
     let windows = (0..order.epochs).flat_map(|epoch| {
@@ -72,7 +78,7 @@ pub(crate) fn estimate(shape: &Shape<'_>, order: &Order, max_steps: usize) -> Es
     // A checkpoint is put together in memory: the adapter's file, and its largest tensor once more.
     let file = footprint.parameters() as u64 * 4;
     let mut estimate = Estimate {
-        base_bytes: base_bytes(shape.config, shape.matrix_bytes, shape.table_bytes),
+        base_bytes: base_bytes(shape.config, shape.held.0, shape.held.1),
         adapter_bytes: footprint.adapter_bytes() + file,
         activations_bytes: footprint.workspace_bytes(),
         program_bytes: PROGRAM + PRODUCTS * shape.threads as u64 + TOKEN * tokens as u64,
@@ -99,12 +105,14 @@ impl Estimate {
 }
 
 /// Refuses (exit 4) a base that alone is more than the limit, before it is read.
-pub(crate) fn check_base(config: &ModelConfig, settings: &Settings) -> Result<(), Failure> {
-    let needed = base_bytes(config, 4.0, 4.0);
+pub(crate) fn check_base(dir: &Path, settings: &Settings) -> Result<(), Failure> {
+    let (matrix, table) = base::bytes_per_number(dir, settings.storage());
+    let needed = base_bytes(&base::shape(dir)?, matrix, table);
     match limit(settings) {
         Some((limit, whose)) if needed > limit => {
             let message = format!("the base alone takes {}, but {whose} {}", said(needed), said(limit));
-            Err(Failure::refused(message).hint("take a smaller base, or more memory"))
+            Err(Failure::refused(message)
+                .hint("hold it smaller (--quantize nf4 or --dtype bf16), or give it more memory"))
         }
         _ => Ok(()),
     }
@@ -148,8 +156,8 @@ struct Fitting {
     same_numbers: bool,
 }
 
-/// The largest batch that fits with the same rows in a window; else the longest rows that do; else what
-/// even the smallest batch needs.
+/// The largest batch that fits with the same rows in a window; else a base held in fewer bytes; else the
+/// longest rows that fit; else what even the smallest batch needs.
 fn fitting(shape: &Shape<'_>, order: &Order, steps: usize, limit: u64) -> Result<Fitting, Estimate> {
     let mut least = estimate(shape, order, steps);
     let smaller = (1..=order.batch).rev().filter(|batch| order.window.is_multiple_of(*batch));
@@ -161,6 +169,9 @@ fn fitting(shape: &Shape<'_>, order: &Order, steps: usize, limit: u64) -> Result
             let flags = format!("--batch-size {batch} --gradient-accumulation {accumulation}{packing}");
             return Ok(Fitting { flags, estimate: least, same_numbers: true });
         }
+    }
+    if let Some(fitting) = held_smaller(shape, order, steps, limit) {
+        return Ok(fitting);
     }
     let longest = |rows: &[Encoded]| rows.iter().map(|row| row.example.tokens.len()).max().unwrap_or(0);
     let mut length = longest(shape.examples).max(longest(shape.evaluation)).next_power_of_two() / 2;
@@ -190,15 +201,32 @@ fn fitting(shape: &Shape<'_>, order: &Order, steps: usize, limit: u64) -> Result
     Err(least)
 }
 
-/// The shape of an f32 training.
+/// The base held in as many bytes as fit, with all rows of a pass or one.
+fn held_smaller(shape: &Shape<'_>, order: &Order, steps: usize, limit: u64) -> Option<Fitting> {
+    let forms = [
+        ("--dtype bf16", (2.0, 2.0)),
+        ("--quantize nf4", (base::NF4_BYTES, 4.0)),
+        ("--quantize nf4 --dtype bf16", (base::NF4_BYTES, 2.0)),
+    ];
+    let one = Order { batch: 1, pack: None, ..order.clone() };
+    let smaller = forms.into_iter().filter(|(_, held)| held.0 < shape.held.0 || held.1 < shape.held.1);
+    smaller.flat_map(|form| [(form, order), (form, &one)]).find_map(|((flag, held), batches)| {
+        let estimate = estimate(&Shape { held, ..*shape }, batches, steps);
+        let cut = format!("{flag} --batch-size 1 --gradient-accumulation {}", order.window);
+        let flags = if batches == order { flag.to_owned() } else { cut };
+        (estimate.total_bytes <= limit).then_some(Fitting { flags, estimate, same_numbers: false })
+    })
+}
+
+/// The shape of a training on the base in `dir`.
 pub(crate) fn shape<'a>(
-    config: &'a ModelConfig,
+    (dir, config): (&Path, &'a ModelConfig),
     adapter: &'a Adapter,
     settings: &Settings,
     [examples, evaluation]: [&'a [Encoded]; 2],
 ) -> Shape<'a> {
-    let threads = threads(settings.train.threads);
-    Shape { config, matrix_bytes: 4.0, table_bytes: 4.0, adapter, threads, examples, evaluation }
+    let held = base::bytes_per_number(dir, settings.storage());
+    Shape { config, held, adapter, threads: threads(settings.train.threads), examples, evaluation }
 }
 
 /// An amount of memory in words.

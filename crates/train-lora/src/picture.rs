@@ -221,7 +221,7 @@ mod tests {
         assert!(!picture.contains("NaN") && !picture.contains("inf"), "{picture}");
         let (left, top, right, bottom) = PLOT;
         let data = picture.lines().filter(|line| line.contains("stroke-linejoin"));
-        for path in data.flat_map(|line| line.split('"').nth(1)) {
+        for path in data.filter_map(|line| line.split('"').nth(1)) {
             for point in path.split(['M', 'L']).filter(|point| !point.is_empty()) {
                 let (x, y) = point.split_once(' ').unwrap();
                 let (x, y): (f64, f64) = (x.parse().unwrap(), y.parse().unwrap());

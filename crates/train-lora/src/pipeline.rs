@@ -16,7 +16,7 @@ use nightshift_model::Adapter;
 use serde::{Deserialize, Serialize};
 
 use crate::args::Args;
-use crate::base::{self, Base, Text};
+use crate::base::{Base, Text};
 use crate::checkpoint::Checkpoints;
 use crate::curves::{self, Places};
 use crate::data::{self, Dropped, Reason, Record};
@@ -60,7 +60,7 @@ fn dry_run(ctx: &Ctx, args: &Args, settings: &Settings) -> Result<Outcome, Failu
     let [rows, evaluation] =
         plan.encode(&Text::load(&base.dir, plan.template_time)?, settings.train.max_length)?;
     let adapter = Adapter::init(settings.lora(), &base.model.config, settings.seed);
-    let shape = memory::shape(&base.model.config, &adapter, settings, [&rows, &evaluation]);
+    let shape = memory::shape((&base.dir, &base.model.config), &adapter, settings, [&rows, &evaluation]);
     let memory = memory::check(&shape, settings, &order)?;
     report.memory = Some(memory);
     report.steps = settings.max_steps.unwrap_or(usize::MAX).min(order.total_steps());
@@ -144,7 +144,7 @@ impl Night {
     ) -> Result<Plan, Failure> {
         let now = ctx.clock.now();
         let text = Text::load(&base.dir, now)?;
-        let (accepted, evaluation, mut dropped) = self.held_out(settings)?;
+        let Split { train: accepted, evaluation, mut dropped } = self.held_out(settings)?;
         let mut pool = match store {
             Some(store) if settings.train.replay_ratio > 0.0 => {
                 let above = settings.train.replay_above;
@@ -168,16 +168,24 @@ impl Night {
     }
 }
 
+/// A night's rows.
+struct Split {
+    train: Vec<Accepted>,
+    evaluation: Vec<Record>,
+    dropped: Vec<Dropped>,
+}
+
 impl Night {
     /// Rows to train on, rows to evaluate on, and what was left out. What a gate or a report set asks is
     /// not evaluated on either: the gate must not have chosen the state that it judges.
-    fn held_out(&self, settings: &Settings) -> Result<(Vec<Accepted>, Vec<Record>, Vec<Dropped>), Failure> {
+    fn held_out(&self, settings: &Settings) -> Result<Split, Failure> {
         let (mut accepted, mut dropped) = (self.candidates.accepted.clone(), self.candidates.dropped.clone());
         let Some(path) = &settings.control.eval_data else {
             let share = settings.control.eval_share;
             let (held, train): (Vec<Accepted>, Vec<Accepted>) =
                 accepted.into_iter().partition(|row| holdout::holds(&row.record.messages, share));
-            return Ok((train, held.into_iter().map(|row| row.record).collect(), dropped));
+            let evaluation = held.into_iter().map(|row| row.record).collect();
+            return Ok(Split { train, evaluation, dropped });
         };
         let (mut evaluation, bad) = data::read(path)?;
         dropped.extend(bad);
@@ -198,7 +206,7 @@ impl Night {
             }
             !equal
         });
-        Ok((accepted, evaluation, dropped))
+        Ok(Split { train: accepted, evaluation, dropped })
     }
 }
 
@@ -220,8 +228,8 @@ fn enough(rows: usize, settings: &Settings, dropped: &[Dropped]) -> Result<(), F
 /// Reads the base, unless it alone is more than the memory there is.
 fn load_base(ctx: &Ctx, args: &Args, settings: &Settings) -> Result<Base, Failure> {
     let dir = args.paths.base.clone().map_or_else(|| ctx.base(), Ok)?;
-    memory::check_base(&base::shape(&dir)?, settings)?;
-    Base::load(&dir)
+    memory::check_base(&dir, settings)?;
+    Base::load(&dir, settings.storage())
 }
 
 fn say_dropped(ctx: &Ctx, log: &LogFile, dropped: &[Dropped]) {
@@ -261,6 +269,7 @@ fn already_published(
         path: Some(path.display().to_string()),
         dataset_sha256: manifest.dataset_sha256.unwrap_or_default(),
         base_fingerprint: base.fingerprint.clone(),
+        base_held: base.held(),
         steps: facts.steps,
         tokens: facts.tokens,
         loss_first: facts.loss_first,
@@ -297,6 +306,7 @@ fn planned(plan: &Plan, base: &Base) -> TrainReport {
     let mut report = TrainReport {
         dataset_sha256: plan.dataset_sha256(),
         base_fingerprint: base.fingerprint.clone(),
+        base_held: base.held(),
         estimated_s: plan.estimated_s,
         ..TrainReport::default()
     };
@@ -322,7 +332,7 @@ fn train(
     let [examples, evaluation] = plan.encode(&text, settings.train.max_length)?;
     let adapter = Adapter::init(settings.lora(), &base.model.config, settings.seed);
     let order = plan.order(settings);
-    let shape = memory::shape(&base.model.config, &adapter, settings, [&examples, &evaluation]);
+    let shape = memory::shape((&base.dir, &base.model.config), &adapter, settings, [&examples, &evaluation]);
     let memory = memory::check(&shape, settings, &order)?;
     report.memory = Some(memory);
     log.say(ctx, &memory.sentence());

@@ -7,6 +7,7 @@ use nightshift_core::clock::rfc3339;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::base::HeldBase;
 use crate::data::Dropped;
 use crate::memory::Estimate;
 use crate::settings::Settings;
@@ -124,6 +125,8 @@ pub(crate) struct TrainReport {
     pub dataset_sha256: String,
     /// Fingerprint of the base.
     pub(crate) base_fingerprint: String,
+    /// How the base is held in memory.
+    pub(crate) base_held: HeldBase,
     /// Things to look at.
     pub(crate) warnings: Vec<String>,
 }
@@ -226,6 +229,7 @@ pub(crate) fn metrics_json(report: &TrainReport, trained: &Trained) -> Value {
         "resumed_from_step": report.resumed_from_step,
         "dataset_sha256": report.dataset_sha256,
         "base_fingerprint": report.base_fingerprint,
+        "base_held": report.base_held,
         "warnings": report.warnings,
         "evaluations": trained.evals,
         "steps": trained.steps,
@@ -262,6 +266,8 @@ pub(crate) fn config_json(
         "max_grad_norm": train.max_grad_norm,
         "replay_ratio": train.replay_ratio,
         "replay_above": train.replay_above,
+        "dtype": train.dtype,
+        "quantize": train.quantize,
         "packing": settings.pack,
         "max_steps": settings.max_steps,
         "shuffle": settings.shuffle,

@@ -3,10 +3,11 @@
 use nightshift_core::config::{self, Train};
 use nightshift_core::random::sha256_hex;
 use nightshift_core::{Ctx, Failure};
-use nightshift_model::{LoraConfig, Target};
+use nightshift_model::{LoraConfig, Storage, Target};
 use serde_json::{Value, json};
 
 use crate::args::SettingFlags;
+use crate::base;
 use crate::control::Control;
 use crate::order::Order;
 
@@ -46,6 +47,11 @@ impl Settings {
         let seed = ctx.seed.unwrap_or(DEFAULT_SEED);
         let control = Control::new(&train, &flags.control)?;
         Ok(Self { train, targets, seed, pack: pack_len, max_steps: flags.max_steps, shuffle, control })
+    }
+
+    /// How the base is held.
+    pub(crate) const fn storage(&self) -> Storage {
+        base::storage(self.train.dtype, self.train.quantize)
     }
 
     /// Settings of a fresh adapter.
@@ -94,6 +100,8 @@ impl Settings {
             "max_length": train.max_length,
             "replay_ratio": train.replay_ratio,
             "replay_above": train.replay_above,
+            "dtype": train.dtype,
+            "quantize": train.quantize,
             "seed": self.seed,
             "pack_len": self.pack,
             "max_steps": self.max_steps,
@@ -130,6 +138,8 @@ fn overlay(train: &mut Train, flags: &SettingFlags) {
     set(&mut train.max_length, flags.max_length.as_ref());
     set(&mut train.replay_ratio, flags.replay_ratio.as_ref());
     set(&mut train.replay_above, flags.replay_above.as_ref());
+    set(&mut train.dtype, flags.dtype.as_ref());
+    set(&mut train.quantize, flags.quantize.as_ref());
     set(&mut train.checkpoint_steps, flags.checkpoint_steps.as_ref());
     set(&mut train.threads, flags.threads.as_ref());
 }
@@ -204,6 +214,10 @@ mod tests {
         let plain = settings(&SettingFlags::default()).unwrap();
         assert_eq!((plain.train.rank, plain.targets.len(), plain.pack), (16, 4, None));
         let flags = SettingFlags { rank: Some(4), ..SettingFlags::default() };
+        assert_ne!(settings(&flags).unwrap().digest(), plain.digest());
+        let flags = SettingFlags { quantize: Some(config::Quantize::Nf4), ..SettingFlags::default() };
+        assert_ne!(settings(&flags).unwrap().digest(), plain.digest());
+        let flags = SettingFlags { dtype: Some(config::Dtype::Bf16), ..SettingFlags::default() };
         assert_ne!(settings(&flags).unwrap().digest(), plain.digest());
         let flags = SettingFlags { threads: Some(1), checkpoint_steps: Some(3), ..SettingFlags::default() };
         assert_eq!(settings(&flags).unwrap().digest(), plain.digest(), "these change no byte");

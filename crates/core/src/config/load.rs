@@ -94,6 +94,17 @@ fn number<T: FromStr>(environment: &Env, name: &str) -> Result<Option<T>, Failur
     })
 }
 
+/// One of the names that the setting knows.
+fn named<T: clap::ValueEnum>(environment: &Env, name: &str) -> Result<Option<T>, Failure> {
+    let Some(text) = environment.get(name) else { return Ok(None) };
+    T::from_str(text.trim(), true).map(Some).map_err(|_| {
+        let known = T::value_variants().iter().filter_map(T::to_possible_value);
+        let known: Vec<String> = known.map(|value| value.get_name().to_owned()).collect();
+        Failure::config(format!("environment variable {name}: `{text}` is none of {}", known.join(", ")))
+            .hint(format!("unset {name} or correct it"))
+    })
+}
+
 fn apply_environment(config: &mut Config, environment: &Env) -> Result<(), Failure> {
     fn set<T>(slot: &mut T, value: Option<T>) {
         if let Some(value) = value {
@@ -108,6 +119,8 @@ fn apply_environment(config: &mut Config, environment: &Env) -> Result<(), Failu
     set(&mut train.gradient_accumulation, number(environment, env::GRADIENT_ACCUMULATION)?);
     set(&mut train.learning_rate, number(environment, env::LEARNING_RATE)?);
     set(&mut train.num_epochs, number(environment, env::NUM_EPOCHS)?);
+    set(&mut train.dtype, named(environment, env::LORA_DTYPE)?);
+    set(&mut train.quantize, named(environment, env::LORA_QUANTIZE)?);
     let deploy = &mut config.deploy;
     set(&mut deploy.watch_s, number(environment, env::MONITOR_DURATION)?);
     if let Some(limit) = number(environment, env::ROLLBACK_THRESHOLD_LATENCY)? {
@@ -224,6 +237,7 @@ mod tests {
         };
         assert!(load_env([("LORA_RANK", "0")]).chain().contains("train.rank"));
         assert!(load_env([("NUM_EPOCHS", "x")]).chain().contains("NUM_EPOCHS"));
+        assert!(load_env([("LORA_QUANTIZE", "fp4")]).chain().contains("`fp4` is none of none, nf4"));
         assert!(load_env([("ROLLBACK_THRESHOLD_SUCCESS", "85")]).chain().contains("min_success_rate"));
     }
 

@@ -199,6 +199,28 @@ pub enum Schedule {
     Constant,
 }
 
+/// Type in which the matrices of a frozen base are held; arithmetic is f32.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum Dtype {
+    /// Four bytes a number
+    #[default]
+    F32,
+    /// Two bytes a number, rounded to nearest
+    Bf16,
+}
+
+/// Quantisation of the linear layers of a frozen base.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum Quantize {
+    /// As the base's files hold them
+    #[default]
+    None,
+    /// Four bits a number (QLoRA), double quantisation
+    Nf4,
+}
+
 /// Settings of the trainer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -235,6 +257,10 @@ pub struct Train {
     pub replay_ratio: f64,
     /// Least confidence (smallest token probability) of an answer that is replayed.
     pub replay_above: f64,
+    /// Type in which the base's matrices are held.
+    pub dtype: Dtype,
+    /// Quantisation of the base's linear layers.
+    pub quantize: Quantize,
     /// Optimiser steps between checkpoints; 0 counts no steps.
     pub checkpoint_steps: usize,
     /// Minutes between checkpoints; 0 counts no minutes.
@@ -274,6 +300,8 @@ impl Default for Train {
             max_length: 2048,
             replay_ratio: 1.0,
             replay_above: 0.9,
+            dtype: Dtype::F32,
+            quantize: Quantize::None,
             checkpoint_steps: 25,
             checkpoint_minutes: 10.0,
             eval_share: 0.0,
@@ -319,6 +347,8 @@ pub struct Serve {
     pub follow: bool,
     /// Record every exchange in `capture.db`.
     pub record: bool,
+    /// Days that an exchange stays in `capture.db` after `memory` has taken it over.
+    pub keep_capture_days: u32,
 }
 
 impl Default for Serve {
@@ -333,6 +363,7 @@ impl Default for Serve {
             max_body_bytes: 4 << 20,
             follow: true,
             record: true,
+            keep_capture_days: 14,
         }
     }
 }

@@ -18,6 +18,7 @@ use nightshift_core::Failure;
 use nightshift_core::config::Deploy;
 use nightshift_core::exchange::Exchange;
 use nightshift_stats::StatsError;
+use nightshift_stats::describe::median;
 use nightshift_stats::eprocess::{AlarmState, MeanAlarm, RateAlarm, SlowAlarm, SwitchAlarm};
 
 use crate::report::{Raised, TagReport};
@@ -85,6 +86,7 @@ pub(crate) struct Alarms {
     rate: f64,
     slow: Option<SlowAlarm>,
     slow_e: Option<f64>,
+    usual_ms: Option<f64>,
     ceiling: Option<MeanAlarm>,
     places: Vec<Place>,
     settings: Deploy,
@@ -173,6 +175,7 @@ impl Alarms {
             .map(|exchange| exchange.cost_ms() * settings.latency_tolerance)
             .collect();
         let slow = (costs.len() >= ENOUGH).then(|| SlowAlarm::new(&costs, settings.alpha_latency));
+        let usual_ms = median(&costs).ok().map(|limit| limit / settings.latency_tolerance);
         let ceiling = settings.max_latency_ms.map(|limit| MeanAlarm::new(limit, settings.alpha_latency));
         let mut known: HashMap<String, (usize, usize)> = HashMap::new();
         for exchange in history {
@@ -194,6 +197,7 @@ impl Alarms {
             rate: failed as f64 / total as f64,
             slow: slow.transpose().map_err(unusable)?,
             slow_e: None,
+            usual_ms,
             ceiling: ceiling.transpose().map_err(unusable)?,
             places: Vec::new(),
             settings: settings.clone(),
@@ -294,6 +298,11 @@ impl Alarms {
     /// Evidence over all requests, and of the latency alarm.
     pub(crate) fn evidence(&self) -> (f64, Option<f64>) {
         (self.all.state.e_value, self.slow_e)
+    }
+
+    /// Median milliseconds per token of the incumbent's own traffic.
+    pub(crate) const fn usual_ms(&self) -> Option<f64> {
+        self.usual_ms
     }
 
     /// Whether latency is watched against the incumbent.

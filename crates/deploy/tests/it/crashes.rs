@@ -28,6 +28,8 @@ fn recover_restores_the_old_state_once() {
     for point in POINTS {
         let (world, incumbent, candidate) = killed_at(point);
         assert_eq!(world.deployments().iter().filter(|row| row.ended_at.is_none()).count(), 1, "{point}");
+        assert_eq!(world.problems(false), [""; 0], "{point}: the old state or the new one, even now");
+        assert!(!world.problems(true).is_empty(), "{point}: something is left to finish");
         let told = world.deploy(&["--recover", "--dry-run"]).expect(0).json();
         assert!(!told["would_recover"].as_array().unwrap().is_empty(), "{point}");
         world.deploy(&["--recover"]).expect(0);

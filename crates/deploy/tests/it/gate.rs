@@ -65,7 +65,8 @@ fn a_forgetful_adapter_fails_although_it_wins() {
     assert!(!world.script().loaded.contains(&id), "the server may forget it");
     assert_eq!(world.release_status(&id), "new", "refused is not banned");
     let store = world.home.store();
-    let refused = deployment::refused(store.read(), "nightshift", &id).unwrap().unwrap();
+    let refused = deployment::list(store.read(), "nightshift", 1).unwrap().remove(0);
+    assert_eq!(refused.candidate.as_deref(), Some(id.as_str()));
     assert_eq!((refused.state.as_str(), refused.verdict.as_deref()), ("refused", Some("FAIL")));
     world.assert_consistent();
 }

@@ -119,7 +119,7 @@ fn slow(n: usize, new: bool) -> Live {
 #[test]
 fn slower_answers_are_an_alarm_when_they_are_slower_side_by_side() {
     let (world, incumbent, candidate) = staged("");
-    world.script().slow = Some((candidate.clone(), 40));
+    world.script().slow = Some((candidate.clone(), 200));
     let ran = world.traffic_while(Some(&incumbent), slow, || world.deploy(&["--watch-s", "20"]));
     let report = assert_taken_back(&world, ran, (&incumbent, &candidate), "latency");
     assert!(report["reason"].as_str().unwrap().contains("side by side"), "{report:#}");

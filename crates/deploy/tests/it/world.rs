@@ -171,10 +171,15 @@ impl World {
         release::by_id(self.home.store().read(), id).unwrap().unwrap().status
     }
 
+    /// What does not agree; `idle` when nothing may be half-done.
+    pub(crate) fn problems(&self, idle: bool) -> Vec<String> {
+        audit(&self.ctx(), &self.home.store(), idle).unwrap()
+    }
+
     /// The invariants, with nobody at work.
     #[track_caller]
     pub(crate) fn assert_consistent(&self) {
-        let problems = audit(&self.ctx(), &self.home.store(), true).unwrap();
+        let problems = self.problems(true);
         assert!(problems.is_empty(), "{problems:#?}");
     }
 

@@ -289,7 +289,7 @@ fn a_batch_without_labels_is_no_loss_and_no_gradient() {
 fn what_is_not_finite_is_named() {
     let config = tiny::config();
     let mut model = tiny::model(config.clone(), 1);
-    model.weights.layers[1].o.weight[3] = f64::NAN;
+    model.weights.layers[1].o.weight.dense_mut().unwrap()[3] = f64::NAN;
     let batch = tiny::batch(&config, &LENGTHS, 3);
     let mut grads = Grads::full(&model);
     let error = loss_and_grads(&model, None, &batch, 1.0, &mut grads, &mut Workspace::new(1)).unwrap_err();

@@ -6,6 +6,7 @@ mod chat;
 mod config;
 mod fixture;
 mod golden;
+mod packed;
 mod peft;
 mod tokenizer;
 mod weights;

@@ -9,8 +9,8 @@ mod stream;
 pub use client::{Client, ClientOptions, Reply};
 pub use reply::{
     ChatChoice, ChatChunk, ChatResponse, ChatTokens, ChunkChoice, CompletionChoice, CompletionResponse,
-    CompletionTokens, Delta, ErrorBody, ErrorObject, ModelCard, ModelList, Nightshift, TokenLogprob,
-    TopLogprob, Usage,
+    CompletionTokens, Delta, Envelope, ErrorBody, ErrorObject, ModelCard, ModelList, Nightshift,
+    TokenLogprob, TopLogprob, Usage,
 };
 pub use request::{ChatRequest, CompletionRequest, Invalid, Message, ResponseFormat, Role, StreamOptions};
 pub use stream::ChatStream;

@@ -100,32 +100,57 @@ pub struct ChatChoice {
     pub logprobs: Option<ChatTokens>,
 }
 
-/// Answer of `/v1/chat/completions`.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct ChatResponse {
-    /// Id of the answer.
+/// An answer, or an event of a streamed one: the envelope around its choices.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Envelope<Choice> {
+    /// Id of the answer, the same in every chunk.
     #[serde(default)]
     pub id: String,
-    /// `chat.completion`.
+    /// `chat.completion`, `chat.completion.chunk` or `text_completion`.
     #[serde(default)]
     pub object: String,
     /// Unix seconds.
     #[serde(default)]
     pub created: i64,
-    /// The model that answered.
+    /// The model that answers.
     #[serde(default)]
     pub model: String,
     /// Names base and adapter.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub system_fingerprint: Option<String>,
-    /// The answers.
-    pub choices: Vec<ChatChoice>,
-    /// Tokens counted.
+    /// The answers; empty in the chunk that holds the usage.
+    pub choices: Vec<Choice>,
+    /// Tokens counted; of a stream in the last chunk, if asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<Usage>,
-    /// What `serve` adds.
+    /// What `serve` adds; of a stream in the chunk that holds the finish reason.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nightshift: Option<Nightshift>,
+}
+
+/// Answer of `/v1/chat/completions`.
+pub type ChatResponse = Envelope<ChatChoice>;
+
+/// One event of a streamed chat answer.
+pub type ChatChunk = Envelope<ChunkChoice>;
+
+/// Answer of `/v1/completions`; in a stream each event has this shape too.
+pub type CompletionResponse = Envelope<CompletionChoice>;
+
+// Derived, it would ask for choices that have a default of their own.
+impl<Choice> Default for Envelope<Choice> {
+    fn default() -> Self {
+        Self {
+            id: String::new(),
+            object: String::new(),
+            created: 0,
+            model: String::new(),
+            system_fingerprint: None,
+            choices: Vec::new(),
+            usage: None,
+            nightshift: None,
+        }
+    }
 }
 
 impl ChatResponse {
@@ -174,34 +199,6 @@ pub struct ChunkChoice {
     pub logprobs: Option<ChatTokens>,
 }
 
-/// One event of a streamed chat answer.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct ChatChunk {
-    /// Id of the answer, the same in every chunk.
-    #[serde(default)]
-    pub id: String,
-    /// `chat.completion.chunk`.
-    #[serde(default)]
-    pub object: String,
-    /// Unix seconds.
-    #[serde(default)]
-    pub created: i64,
-    /// The model that answers.
-    #[serde(default)]
-    pub model: String,
-    /// Names base and adapter.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub system_fingerprint: Option<String>,
-    /// Empty in the chunk that holds the usage.
-    pub choices: Vec<ChunkChoice>,
-    /// In the last chunk, if asked for.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub usage: Option<Usage>,
-    /// What `serve` adds, in the chunk that holds the finish reason.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub nightshift: Option<Nightshift>,
-}
-
 /// Log-probabilities of a plain completion, as parallel lists.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct CompletionTokens {
@@ -233,34 +230,6 @@ pub struct CompletionChoice {
     /// Log-probabilities, if asked for.
     #[serde(default)]
     pub logprobs: Option<CompletionTokens>,
-}
-
-/// Answer of `/v1/completions`; in a stream each event has this shape too.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct CompletionResponse {
-    /// Id of the answer.
-    #[serde(default)]
-    pub id: String,
-    /// `text_completion`.
-    #[serde(default)]
-    pub object: String,
-    /// Unix seconds.
-    #[serde(default)]
-    pub created: i64,
-    /// The model that answered.
-    #[serde(default)]
-    pub model: String,
-    /// Names base and adapter.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub system_fingerprint: Option<String>,
-    /// The answers.
-    pub choices: Vec<CompletionChoice>,
-    /// Tokens counted.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub usage: Option<Usage>,
-    /// What `serve` adds.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub nightshift: Option<Nightshift>,
 }
 
 /// One model or adapter.

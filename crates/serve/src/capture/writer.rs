@@ -12,7 +12,7 @@ use nightshift_core::{Failure, OrFail, interaction};
 use rusqlite::{Connection, TransactionBehavior, params};
 use tokio::sync::oneshot;
 
-use super::{Exchange, Noted, Opinion, State, Task};
+use super::{Exchange, Noted, Opinion, Pruning, State, Task};
 
 /// Most rows of one transaction.
 const BATCH: usize = 256;
@@ -27,6 +27,7 @@ const BUSY: Duration = Duration::from_secs(1);
 
 struct Appender {
     connection: Connection,
+    pruning: Pruning,
     store: PathBuf,
     state: Arc<State>,
     waiting: Vec<(Box<Exchange>, oneshot::Sender<()>)>,
@@ -35,14 +36,21 @@ struct Appender {
 }
 
 pub(super) fn spawn(
-    connection: Connection,
+    (connection, pruning): (Connection, Pruning),
     store: PathBuf,
     tasks: Receiver<Task>,
     state: Arc<State>,
 ) -> Result<JoinHandle<usize>, Failure> {
     connection.busy_timeout(BUSY)?;
-    let mut appender =
-        Appender { connection, store, state, waiting: Vec::new(), synced: Instant::now(), unsynced: false };
+    let mut appender = Appender {
+        connection,
+        pruning,
+        store,
+        state,
+        waiting: Vec::new(),
+        synced: Instant::now(),
+        unsynced: false,
+    };
     std::thread::Builder::new()
         .name("capture".into())
         .spawn(move || appender.run(&tasks))
@@ -64,6 +72,9 @@ impl Appender {
                 }
             }
             self.write(opinions);
+            if stopping.is_none() {
+                self.pruning.turn(&self.connection, &self.store);
+            }
             if self.unsynced && self.synced.elapsed() >= SYNC_EVERY {
                 self.sync();
             }

@@ -214,3 +214,26 @@ fn without_recording_nothing_is_written() {
     drop(server);
     assert!(!home.path().join("sandbox_data").exists());
 }
+
+#[test]
+fn what_memory_has_taken_over_goes_after_two_weeks() {
+    let mut home = home(512);
+    let request = ask("nightshift", "What is the capital?", 4);
+    let first = Server::start(&home, &["--no-follow"]);
+    first.post(CHAT, &request).expect(200);
+    home.run("memory", &["import"]).expect(0);
+    // This one memory does not have yet.
+    first.post(CHAT, &request).expect(200);
+    first.stop();
+    let kept = rows(&home)[1].id.clone();
+    home.now(Some("2026-03-15T02:00:00Z"));
+    Server::start(&home, &["--no-follow"]).stop();
+    assert_eq!(rows(&home).len(), 2, "two weeks are not over");
+    home.now(Some("2026-03-16T02:00:01Z"));
+    let later = Server::start(&home, &["--no-follow"]);
+    wait_until("the old row to go", PATIENCE, || (rows(&home).len() == 1).then_some(()));
+    later.stop();
+    assert_eq!(rows(&home)[0].id, kept);
+    let taken = home.run("memory", &["import", "--json"]).expect(0).json();
+    assert_eq!(taken["added"], 1, "{taken:#}");
+}

@@ -65,3 +65,23 @@ fn every_link_in_the_documents_leads_somewhere() {
     }
     assert!(links > 0, "no link was found: the README should have some");
 }
+
+#[test]
+fn every_invariant_names_tests_that_exist() {
+    let page = std::fs::read_to_string(root().join("docs/architecture.md")).unwrap();
+    let rows: Vec<&str> = page.lines().filter(|line| line.starts_with("| I")).collect();
+    assert!(rows.len() >= 8, "the table of invariants was not found");
+    for row in rows {
+        let proofs: Vec<&str> = row.split('`').skip(1).step_by(2).collect();
+        let tests = proofs.iter().filter_map(|name| name.split_once("::")).map(|(krate, module)| {
+            let places = ["tests/it", "src"].map(|part| root().join("crates").join(krate).join(part));
+            let files = places.map(|folder| folder.join(format!("{module}.rs")));
+            let proven = files
+                .iter()
+                .any(|file| std::fs::read_to_string(file).is_ok_and(|text| text.contains("#[test]")));
+            assert!(proven, "{krate}::{module} has no test: {row}");
+        });
+        let lints = proofs.iter().filter(|name| name.starts_with('.') && root().join(name).exists());
+        assert!(tests.count() + lints.count() > 0, "nothing stands behind {row}");
+    }
+}

@@ -3,4 +3,5 @@
 
 mod documents;
 mod edges;
+mod pages;
 mod sizes;

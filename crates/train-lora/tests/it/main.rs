@@ -6,6 +6,7 @@ mod control;
 mod direct;
 mod folder;
 mod killed;
+mod packed_base;
 mod pipeline;
 mod repeat;
 mod resume;

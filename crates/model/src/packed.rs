@@ -1,0 +1,154 @@
+//! Products with a [`Weight`], dense or packed: y = x Wᵀ and dx = dy W.
+//!
+//! Dense weights go straight to [`matmul`]. Packed ones are made dense a panel of rows at a time, in
+//! memory that is used again and stays in the cache, and each panel is multiplied at once: the whole
+//! matrix never exists. For a few rows of x (decoding) each thread widens one row of W at a time and
+//! takes its dot products while the row is warm.
+
+use crate::matmul::{FEW_ROWS, Mat, MatMut, Store, dots, matmul};
+use crate::real::Real;
+use crate::threads::Threads;
+use crate::weight::{Numbers, Weight};
+use crate::workspace::fit;
+
+/// Numbers of a panel for each thread, unless a single row is longer.
+pub(crate) const PANEL: usize = 1 << 18;
+
+/// y (+)= x Wᵀ; `x` is `[rows, in]`, `y` `[rows, out]`, `panel` scratch.
+pub(crate) fn times_transposed<T: Real>(
+    threads: Threads,
+    (y, store): (&mut [T], Store),
+    x: Mat<'_, T>,
+    weight: &Weight<T>,
+    panel: &mut Vec<T>,
+) {
+    let (out, input) = (weight.rows(), weight.cols());
+    match weight.numbers() {
+        Numbers::Dense(values) => {
+            matmul(threads, MatMut::new(y, out), store, T::ONE, x, Mat::new(values, out, input).t());
+        }
+        Numbers::Bf16(_) | Numbers::Nf4(_) if x.rows() <= FEW_ROWS => {
+            few_rows(threads, (y, store), x, weight, panel);
+        }
+        Numbers::Bf16(_) | Numbers::Nf4(_) => for_each_panel(threads, weight, panel, |first, rows, panel| {
+            let into = MatMut::columns(&mut y[first..], out);
+            matmul(threads, into, store, T::ONE, x, Mat::new(panel, rows, input).t());
+        }),
+    }
+}
+
+/// dx (+)= dy W; `dy` is `[rows, out]`, `dx` `[rows, in]`, `panel` scratch.
+pub(crate) fn times<T: Real>(
+    threads: Threads,
+    (dx, store): (&mut [T], Store),
+    dy: &[T],
+    weight: &Weight<T>,
+    panel: &mut Vec<T>,
+) {
+    let (out, input) = (weight.rows(), weight.cols());
+    let count = dy.len() / out;
+    match weight.numbers() {
+        Numbers::Dense(values) => {
+            let (dy, weight) = (Mat::new(dy, count, out), Mat::new(values, out, input));
+            matmul(threads, MatMut::new(dx, input), store, T::ONE, dy, weight);
+        }
+        Numbers::Bf16(_) | Numbers::Nf4(_) => for_each_panel(threads, weight, panel, |first, rows, panel| {
+            let dy = Mat::columns(&dy[first..], count, rows, out);
+            let store = if first == 0 { store } else { Store::Add };
+            matmul(threads, MatMut::new(dx, input), store, T::ONE, dy, Mat::new(panel, rows, input));
+        }),
+    }
+}
+
+/// Calls `product` with the first row, the number of rows and the numbers of each panel, in order.
+fn for_each_panel<T: Real>(
+    threads: Threads,
+    weight: &Weight<T>,
+    panel: &mut Vec<T>,
+    mut product: impl FnMut(usize, usize, &[T]),
+) {
+    let cols = weight.cols();
+    let at_once = (PANEL * threads.count() / cols).max(1);
+    for first in (0..weight.rows()).step_by(at_once) {
+        let rows = at_once.min(weight.rows() - first);
+        let panel = fit(panel, rows * cols);
+        threads.rows(rows, [(&mut *panel, cols)], &|range, [part]| {
+            weight.dequantise_rows(first + range.start..first + range.end, part);
+        });
+        product(first, rows, panel);
+    }
+}
+
+/// [`times_transposed`] for at most [`FEW_ROWS`] rows of x. `scratch` holds the products as
+/// `[out, rows]`, so that threads share them by rows of W.
+fn few_rows<T: Real>(
+    threads: Threads,
+    (y, store): (&mut [T], Store),
+    x: Mat<'_, T>,
+    weight: &Weight<T>,
+    scratch: &mut Vec<T>,
+) {
+    let (out, input) = (weight.rows(), weight.cols());
+    let count = x.rows();
+    if count == 0 {
+        return;
+    }
+    let products = fit(scratch, out * count);
+    threads.rows_of(out, out * input, [(&mut *products, count)], &|range, [part]| {
+        let mut row = vec![T::ZERO; input];
+        for (at, products) in range.zip(part.chunks_exact_mut(count)) {
+            weight.dequantise_rows(at..at + 1, &mut row);
+            dots(x, &row, products);
+        }
+    });
+    for (row, y) in y.chunks_exact_mut(out).enumerate() {
+        for (y, product) in y.iter_mut().zip(products.iter().skip(row).step_by(count)) {
+            *y = if store == Store::Add { *y + *product } else { *product };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use half::bf16;
+
+    use super::*;
+    use crate::nf4::Nf4;
+
+    fn wave(count: usize, step: f64) -> Vec<f64> {
+        (0..count).map(|i| (i as f64 * step).sin()).collect()
+    }
+
+    #[test]
+    fn packed_products_are_those_of_the_dequantised_weight() {
+        // The last has more than one panel, and rows that are not whole blocks.
+        for (out, input) in [(1, 1), (3, 130), (70, 33), (5000, 129)] {
+            let values: Vec<f32> = wave(out * input, 0.7).into_iter().map(|x| x as f32).collect();
+            let narrow = values.iter().map(|x| bf16::from_f32(*x)).collect();
+            let all: [Weight<f64>; 3] = [
+                Weight::from_bf16(narrow, out, input),
+                Weight::from_nf4(Nf4::quantise(&values, false), out, input),
+                Weight::from_nf4(Nf4::quantise(&values, true), out, input),
+            ];
+            for (weight, rows) in all.iter().flat_map(|weight| [1, 2, 4, 9].map(|rows| (weight, rows))) {
+                let dense = weight.to_dense();
+                assert_eq!(weight.dense(), None);
+                for (threads, store) in [(1, Store::Replace), (2, Store::Add)] {
+                    let threads = Threads::new(threads);
+                    let run = |weight: &Weight<f64>| {
+                        let (mut y, mut dx, mut panel) =
+                            (wave(rows * out, 0.3), wave(rows * input, 0.4), Vec::new());
+                        let x = wave(rows * input, 1.3);
+                        let x = Mat::new(&x, rows, input);
+                        times_transposed(threads, (&mut y, store), x, weight, &mut panel);
+                        times(threads, (&mut dx, store), &wave(rows * out, 1.1), weight, &mut panel);
+                        [y, dx].concat()
+                    };
+                    let (ours, wanted) = (run(weight), run(&dense));
+                    let worst = ours.iter().zip(&wanted).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+                    assert!(worst < 1e-10, "{} [{out}, {input}] x {rows}: {worst}", weight.storage());
+                }
+            }
+        }
+    }
+}
