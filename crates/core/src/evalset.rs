@@ -173,14 +173,34 @@ pub fn items(connection: &Connection, name: &str) -> Result<Option<Vec<EvalItem>
     Ok(Some(items))
 }
 
-/// The questions of every gate and report set: what training must never see.
-pub fn sealed_questions(connection: &Connection) -> Result<Vec<String>, Failure> {
-    let mut questions = Vec::new();
+/// A question of a gate or report set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sealed {
+    /// The set's name.
+    pub set: String,
+    /// The item's name.
+    pub item: String,
+    /// Its last user turn.
+    pub question: String,
+}
+
+/// Every item of every gate and report set: what training must never see.
+pub fn sealed_items(connection: &Connection) -> Result<Vec<Sealed>, Failure> {
+    let mut sealed = Vec::new();
     for set in list(connection)? {
         if set.purpose != Purpose::Traffic.name() {
             let items = items(connection, &set.name)?.unwrap_or_default();
-            questions.extend(items.iter().map(|item| item.question().to_owned()));
+            sealed.extend(items.into_iter().map(|item| Sealed {
+                set: set.name.clone(),
+                question: item.question().to_owned(),
+                item: item.id,
+            }));
         }
     }
-    Ok(questions)
+    Ok(sealed)
+}
+
+/// The questions of [`sealed_items`].
+pub fn sealed_questions(connection: &Connection) -> Result<Vec<String>, Failure> {
+    Ok(sealed_items(connection)?.into_iter().map(|sealed| sealed.question).collect())
 }

@@ -41,9 +41,17 @@ pub struct Lines<T> {
 /// Calls `each` for every non-blank line that parses, and returns the others.
 pub fn for_each<T: DeserializeOwned>(
     path: &Path,
+    each: impl FnMut(usize, T) -> Result<(), Failure>,
+) -> Result<Vec<BadLine>, Failure> {
+    for_each_in(BufReader::with_capacity(1 << 16, files::open(path)?), path, each)
+}
+
+/// As [`for_each`], for lines that come from somewhere else (a decompressor); `path` names them.
+pub fn for_each_in<T: DeserializeOwned>(
+    mut reader: impl BufRead,
+    path: &Path,
     mut each: impl FnMut(usize, T) -> Result<(), Failure>,
 ) -> Result<Vec<BadLine>, Failure> {
-    let mut reader = BufReader::with_capacity(1 << 16, files::open(path)?);
     let mut bad = Vec::new();
     let mut bytes = Vec::new();
     for line in 1.. {

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -39,12 +39,38 @@ pub struct Message {
     /// Tool calls of an assistant turn, as OpenAI writes them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tool_calls: Option<serde_json::Value>,
+    /// Whatever else a template may ask for: `name`, `tool_call_id`, `reasoning_content`, ...
+    #[serde(flatten)]
+    pub extra: serde_json::Map<String, serde_json::Value>,
 }
 
 impl Message {
     /// A plain text turn.
     pub fn new(role: impl Into<String>, content: impl Into<String>) -> Self {
-        Self { role: role.into(), content: content.into(), tool_calls: None }
+        let extra = serde_json::Map::new();
+        Self { role: role.into(), content: content.into(), tool_calls: None, extra }
+    }
+}
+
+/// What a template renders: the turns, and the functions that the assistant may call.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Chat<'a> {
+    /// The turns, oldest first.
+    pub messages: &'a [Message],
+    /// JSON schemas of the functions, as OpenAI writes them.
+    pub tools: Option<&'a serde_json::Value>,
+}
+
+impl<'a> From<&'a [Message]> for Chat<'a> {
+    fn from(messages: &'a [Message]) -> Self {
+        Self { messages, tools: None }
+    }
+}
+
+impl Chat<'_> {
+    /// The conversation before turn `turn`.
+    pub(crate) fn before(self, turn: usize) -> Self {
+        Self { messages: &self.messages[..turn], ..self }
     }
 }
 
@@ -78,24 +104,35 @@ impl ChatTemplate {
     /// `now` answers `strftime_now`; the date printed is the UTC one.
     pub fn from_dir(dir: &Path, now: impl Fn() -> Timestamp + Send + Sync + 'static) -> Result<Self> {
         let settings = TokenizerSettings::read(dir)?;
-        let own_file = dir.join(TEMPLATE_FILE);
-        let (origin, source) = if let Some(source) = read_text(&own_file)? {
-            (own_file, source)
-        } else if let Some(source) = settings.as_ref().map(|s| template_key(s.file())).transpose()?.flatten()
-        {
-            (dir.join("tokenizer_config.json"), source)
-        } else {
+        let Some((origin, source)) = find(dir, settings.as_ref())? else {
             let hint = "the folder has no chat template there nor in tokenizer_config.json; \
-                        take an instruction-tuned model or add the template";
-            return Err(ModelError::MissingFile { path: own_file, hint: hint.to_owned() });
+                        take an instruction-tuned model, or give it a chat template";
+            return Err(ModelError::MissingFile { path: dir.join(TEMPLATE_FILE), hint: hint.to_owned() });
         };
-        let mut template = Self::from_source(&origin.display().to_string(), &source, now)?;
+        Ok(Self::from_source(&origin.display().to_string(), &source, now)?.with_special(settings.as_ref()))
+    }
+
+    /// A template file instead of the folder's own, with the folder's special tokens.
+    pub fn from_file(
+        file: &Path,
+        dir: &Path,
+        now: impl Fn() -> Timestamp + Send + Sync + 'static,
+    ) -> Result<Self> {
+        let source = read_text(file)?.ok_or_else(|| ModelError::MissingFile {
+            path: file.to_owned(),
+            hint: "name a file with a Jinja chat template".to_owned(),
+        })?;
+        let template = Self::from_source(&file.display().to_string(), &source, now)?;
+        Ok(template.with_special(TokenizerSettings::read(dir)?.as_ref()))
+    }
+
+    fn with_special(mut self, settings: Option<&TokenizerSettings>) -> Self {
         for key in ["bos_token", "eos_token", "unk_token", "pad_token"] {
-            if let Some(text) = settings.as_ref().and_then(|s| s.special(key)) {
-                template.special.push((key, text.to_owned()));
+            if let Some(text) = settings.and_then(|settings| settings.special(key)) {
+                self.special.push((key, text.to_owned()));
             }
         }
-        Ok(template)
+        self
     }
 
     /// Compiles template text; `origin` names it in errors. No special token is defined.
@@ -134,11 +171,12 @@ impl ChatTemplate {
 
     /// The text of a conversation. With `add_generation_prompt` it ends where the assistant begins.
     pub fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String> {
-        Ok(self.render_marked(messages, add_generation_prompt)?.text)
+        Ok(self.render_chat(messages.into(), add_generation_prompt)?.text)
     }
 
-    /// As [`Self::render`], with the ranges that `{% generation %}` blocks printed.
-    pub fn render_marked(&self, messages: &[Message], add_generation_prompt: bool) -> Result<Rendered> {
+    /// As [`Self::render`], with functions, and with the ranges that `{% generation %}` blocks printed.
+    pub fn render_chat(&self, chat: Chat<'_>, add_generation_prompt: bool) -> Result<Rendered> {
+        let Chat { messages, tools } = chat;
         if messages.iter().any(|message| message.content.contains([OPEN, CLOSE])) {
             return Err(self.error("a message holds U+10FFF0 or U+10FFF1, which are used as marks"));
         }
@@ -147,7 +185,7 @@ impl ChatTemplate {
         let turns = context! {
             messages => Value::from(Serde(messages)),
             add_generation_prompt,
-            tools => Value::from(()),
+            tools => tools.map_or_else(|| Value::from(()), |tools| Value::from(Serde(tools))),
             documents => Value::from(()),
         };
         let template = self
@@ -170,6 +208,21 @@ fn template_error(origin: &str, error: &Error) -> ModelError {
     let line = error.line().map(|line| format!(" (line {line})")).unwrap_or_default();
     let what = error.detail().map_or_else(|| error.kind().to_string(), str::to_owned);
     ModelError::Template { origin: origin.to_owned(), problem: format!("{what}{line}") }
+}
+
+/// The template text of a model folder, if it has one.
+pub(crate) fn source(dir: &Path) -> Result<Option<String>> {
+    Ok(find(dir, TokenizerSettings::read(dir)?.as_ref())?.map(|(_, source)| source))
+}
+
+/// The template text and the file it stands in.
+fn find(dir: &Path, settings: Option<&TokenizerSettings>) -> Result<Option<(PathBuf, String)>> {
+    let own_file = dir.join(TEMPLATE_FILE);
+    if let Some(source) = read_text(&own_file)? {
+        return Ok(Some((own_file, source)));
+    }
+    let source = settings.map(|settings| template_key(settings.file())).transpose()?.flatten();
+    Ok(source.map(|source| (dir.join("tokenizer_config.json"), source)))
 }
 
 /// `chat_template` of tokenizer_config.json: text, or a list of named texts.

@@ -23,6 +23,7 @@ pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
     path: PathBuf,
     end_tokens: Vec<u32>,
+    eos: Option<u32>,
 }
 
 impl Tokenizer {
@@ -33,7 +34,13 @@ impl Tokenizer {
             path: path.clone(),
             hint: "save the fast tokenizer into the model folder (only tokenizer.json is read)".to_owned(),
         })?;
-        Self::parse(path, &text, declared_end_tokens(dir)?)
+        let mut tokenizer = Self::parse(path, &text, declared_end_tokens(dir)?)?;
+        let settings = TokenizerSettings::read(dir)?;
+        let named = settings.as_ref().and_then(|settings| settings.special("eos_token"));
+        if let Some(id) = named.and_then(|token| tokenizer.token_id(token)) {
+            tokenizer.eos = Some(id);
+        }
+        Ok(tokenizer)
     }
 
     /// Builds a tokenizer from the text of a tokenizer.json; `path` is used in errors.
@@ -43,13 +50,28 @@ impl Tokenizer {
         let mut inner = tokenizers::Tokenizer::from_bytes(text).map_err(bad)?;
         inner.with_truncation(None).map_err(bad)?;
         inner.with_padding(None);
-        Ok(Self { inner, path, end_tokens })
+        let eos = end_tokens.first().copied();
+        Ok(Self { inner, path, end_tokens, eos })
     }
 
     /// Token ids of `text`; special tokens written in it are recognised, none is added.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
         let encoding = self.inner.encode_fast(text, false).map_err(|error| self.failed("encode", &error))?;
         Ok(encoding.get_ids().to_vec())
+    }
+
+    /// Token ids of a text that stands alone, without a chat template: what the tokenizer itself puts
+    /// before a text (the BOS of Llama and Mistral) comes first, once.
+    pub fn encode_text(&self, text: &str) -> Result<Vec<u32>> {
+        let opening = self
+            .inner
+            .encode_fast("", true)
+            .map_err(|error| self.failed("encode", &error))?
+            .get_ids()
+            .to_vec();
+        let opening: Vec<u32> = opening.into_iter().take_while(|id| !self.is_end(*id)).collect();
+        let ids = self.encode(text)?;
+        Ok(if ids.starts_with(&opening) { ids } else { [opening, ids].concat() })
     }
 
     /// The text of `ids` without special tokens.
@@ -66,6 +88,11 @@ impl Tokenizer {
     /// generation_config.json and the tokenizer declare.
     pub fn end_tokens(&self) -> &[u32] {
         &self.end_tokens
+    }
+
+    /// The token that ends a text: `eos_token` of tokenizer_config.json, else the smallest end token.
+    pub const fn eos(&self) -> Option<u32> {
+        self.eos
     }
 
     /// Whether `id` ends a turn.

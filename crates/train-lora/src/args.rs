@@ -6,6 +6,7 @@ use clap::{ArgAction, Subcommand, ValueEnum};
 use nightshift_core::config::{Dtype, Quantize, Schedule};
 
 use crate::control::ControlFlags;
+use crate::engine::EngineFlags;
 
 /// Arguments of `train-lora`.
 #[derive(Debug, Clone, Default, PartialEq, clap::Args)]
@@ -16,6 +17,12 @@ pub struct Args {
     /// Where from and where to.
     #[command(flatten)]
     pub paths: PathFlags,
+    /// What of the file becomes what.
+    #[command(flatten)]
+    pub rows: RowFlags,
+    /// What else takes part, and what must not.
+    #[command(flatten)]
+    pub mix: MixFlags,
     /// How.
     #[command(flatten)]
     pub settings: SettingFlags,
@@ -28,8 +35,81 @@ pub enum Command {
     Evaluate(EvaluateArgs),
     /// Write a base quantised to NF4, as bitsandbytes stores it
     Quantize(QuantizeArgs),
+    /// Show what a data file becomes: counts, lengths, and examples with their learned parts marked
+    Data(DataArgs),
     /// Show what an adapter folder holds, and what is wrong with it
     Inspect(InspectArgs),
+    /// Write base + adapter as one model folder
+    Merge(MergeArgs),
+    /// Write an adapter, or without one a model, as a GGUF file for llama.cpp and Ollama
+    Export(ExportArgs),
+}
+
+/// Arguments of `merge`.
+#[derive(Debug, Clone, PartialEq, clap::Args)]
+pub struct MergeArgs {
+    /// The base model's folder [default: `base` of nightshift.yaml]
+    #[arg(long, value_name = "DIR")]
+    pub base: Option<PathBuf>,
+    /// The adapter's folder
+    #[arg(long, value_name = "DIR")]
+    pub adapter: PathBuf,
+    /// Write the model here: a new or empty folder
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Type of the weights that are written
+    #[arg(long, value_name = "TYPE", default_value = "same")]
+    pub dtype: MergeType,
+    /// Do not hold the result against base + adapter (the check loads the model in f32)
+    #[arg(long)]
+    pub no_check: bool,
+}
+
+/// Types of merged weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum MergeType {
+    /// Each tensor as it is in the base
+    Same,
+    /// 32-bit float
+    F32,
+    /// bfloat16
+    Bf16,
+    /// IEEE half
+    F16,
+}
+
+/// Arguments of `export`.
+#[derive(Debug, Clone, PartialEq, clap::Args)]
+pub struct ExportArgs {
+    /// Form of the file
+    #[arg(long, value_name = "FORM", value_parser = ["gguf"], default_value = "gguf")]
+    pub format: String,
+    /// The base model's folder, or a merged one [default: `base` of nightshift.yaml]
+    #[arg(long, value_name = "DIR")]
+    pub base: Option<PathBuf>,
+    /// The adapter's folder; without it the model itself is exported
+    #[arg(long, value_name = "DIR")]
+    pub adapter: Option<PathBuf>,
+    /// Write this file
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+    /// Type of a model's matrices [default: f32]; adapters are always f32
+    #[arg(long, value_name = "TYPE")]
+    pub dtype: Option<ExportType>,
+    /// Leave a model's vocabulary out: it then computes on token ids only
+    #[arg(long)]
+    pub no_vocabulary: bool,
+}
+
+/// Types of exported matrices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ExportType {
+    /// 32-bit float
+    F32,
+    /// IEEE half
+    F16,
+    /// bfloat16
+    Bf16,
 }
 
 /// Arguments of `evaluate`.
@@ -41,10 +121,13 @@ pub struct EvaluateArgs {
     /// The adapter's folder; without it the base is measured
     #[arg(long, value_name = "DIR")]
     pub adapter: Option<PathBuf>,
-    /// Rows as for training
+    /// Rows as for training; of preference pairs both answers are measured
     #[arg(long, value_name = "FILE")]
     pub data: PathBuf,
-    /// Longest example in tokens; longer ones are left out and counted
+    /// What of the file becomes what.
+    #[command(flatten)]
+    pub rows: RowFlags,
+    /// Longest example in tokens [default: train.max_length]
     #[arg(long, value_name = "N")]
     pub max_length: Option<usize>,
     /// Threads; 0 takes every core
@@ -72,6 +155,32 @@ pub struct QuantizeArgs {
     pub dtype: Option<Dtype>,
 }
 
+/// Arguments of `data`.
+#[derive(Debug, Clone, PartialEq, clap::Args)]
+pub struct DataArgs {
+    /// The base model's folder [default: `base` of nightshift.yaml]
+    #[arg(long, value_name = "DIR")]
+    pub base: Option<PathBuf>,
+    /// Rows of any form
+    #[arg(long, value_name = "FILE")]
+    pub data: PathBuf,
+    /// What of the file becomes what.
+    #[command(flatten)]
+    pub rows: RowFlags,
+    /// Also compare with the questions of this file
+    #[arg(long, value_name = "FILE")]
+    pub check_against: Vec<PathBuf>,
+    /// Longest example in tokens [default: train.max_length]
+    #[arg(long, value_name = "N")]
+    pub max_length: Option<usize>,
+    /// Tokens in one packed forward pass
+    #[arg(long, value_name = "N", default_value = "1024")]
+    pub pack_len: usize,
+    /// Examples to show
+    #[arg(long, value_name = "N", default_value = "3")]
+    pub show: usize,
+}
+
 /// Arguments of `inspect`.
 #[derive(Debug, Clone, PartialEq, clap::Args)]
 pub struct InspectArgs {
@@ -89,7 +198,7 @@ pub struct PathFlags {
     /// The base model's folder [default: `base` of nightshift.yaml]
     #[arg(long, value_name = "DIR")]
     pub base: Option<PathBuf>,
-    /// Train on this file, outside of any home: harvest, alpaca or messages rows
+    /// Train on this file, outside of any home: JSON Lines or a JSON array, may be gzipped
     #[arg(long, value_name = "FILE", requires = "out", help_heading = "Direct form")]
     pub data: Option<PathBuf>,
     /// Write the PEFT folder here
@@ -101,6 +210,74 @@ pub struct PathFlags {
     /// Keep the order of the file
     #[arg(long, requires = "data", help_heading = "Direct form")]
     pub no_shuffle: bool,
+}
+
+/// Which turns of a conversation are learned.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum LossOn {
+    /// The last turn, which must be the assistant's
+    #[default]
+    LastAnswer,
+    /// Every turn of the assistant
+    AllAnswers,
+}
+
+/// What becomes of examples longer than the limit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum Overlong {
+    /// Left out, by name
+    #[default]
+    Drop,
+    /// Cut from the left of the prompt, never in the last answer
+    Truncate,
+    /// Refused
+    Error,
+}
+
+/// What becomes of rows that match an evaluation item.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum Contaminated {
+    /// Refused
+    #[default]
+    Error,
+    /// Left out, by name
+    Drop,
+}
+
+/// What of a data file becomes what.
+#[derive(Debug, Clone, Default, PartialEq, clap::Args)]
+#[command(next_help_heading = "Direct form: rows")]
+pub struct RowFlags {
+    /// Turns that are learned; a row whose turns carry `weight` decides itself [default: last-answer]
+    #[arg(long, value_name = "TURNS", requires = "data")]
+    pub loss_on: Option<LossOn>,
+    /// What becomes of examples longer than --max-length or the model's context [default: drop]
+    #[arg(long, value_name = "POLICY", requires = "data")]
+    pub overlong: Option<Overlong>,
+    /// Leave out rows that say the same as an earlier one; without it they are counted
+    #[arg(long, requires = "data")]
+    pub dedup: bool,
+    /// Jinja chat template instead of the base's own
+    #[arg(long, value_name = "FILE", requires = "data")]
+    pub chat_template: Option<PathBuf>,
+}
+
+/// What else takes part in a training, and what must not.
+#[derive(Debug, Clone, Default, PartialEq, clap::Args)]
+#[command(next_help_heading = "Direct form: mix")]
+pub struct MixFlags {
+    /// Rows to repeat beside those of --data, so that they are not unlearned; drawn anew in each epoch
+    #[arg(long, value_name = "FILE", requires = "data")]
+    pub replay: Option<PathBuf>,
+    /// Share of replayed rows in each epoch [default: 0.3]
+    #[arg(long, value_name = "P", requires = "replay")]
+    pub replay_share: Option<f64>,
+    /// Compare with the questions of this file too; the home's evaluation sets always are
+    #[arg(long, value_name = "FILE", requires = "data")]
+    pub check_against: Vec<PathBuf>,
+    /// What becomes of rows that match an evaluation item [default: error]
+    #[arg(long, value_name = "POLICY", requires = "data")]
+    pub contaminated: Option<Contaminated>,
 }
 
 /// Schedules by name.
@@ -200,6 +377,9 @@ pub struct SettingFlags {
     /// How the run is watched and when it ends.
     #[command(flatten)]
     pub control: ControlFlags,
+    /// Who trains.
+    #[command(flatten)]
+    pub engine: EngineFlags,
 }
 
 #[cfg(test)]

@@ -10,26 +10,74 @@ use nightshift_model::{
     base_fingerprint,
 };
 use serde::Serialize;
+use serde_json::Value;
+
+use crate::publish::TRAINING_CONFIG;
+
+/// What to do about a template.
+pub(crate) const CHAT_TEMPLATE_HINT: &str = "--chat-template FILE names another Jinja template; it must begin \
+     each answer where its generation prompt ends, and end it with an end-of-turn token";
 
 /// Bytes of one number in NF4: half a byte, a byte for 64 of them, and a float for 256 of those.
 pub(crate) const NF4_BYTES: f64 = 0.5 + 1.0 / 64.0 + 4.0 / (64.0 * 256.0);
 
-/// How conversations become tokens.
+/// How rows become tokens.
 #[derive(Debug, Clone)]
 pub(crate) struct Text {
     /// The tokenizer.
     pub(crate) tokenizer: Tokenizer,
-    /// The chat template.
-    pub(crate) template: ChatTemplate,
+    /// The chat template, where rows need one.
+    template: Option<ChatTemplate>,
+    /// Positions the model was made for.
+    context: usize,
 }
 
 impl Text {
-    /// Reads both from a model folder. A template that prints a date prints that of `now`.
+    /// Reads tokenizer and template of a model folder. A template that prints a date prints that of `now`.
     pub(crate) fn load(dir: &Path, now: Timestamp) -> Result<Self, Failure> {
-        Ok(Self {
-            tokenizer: Tokenizer::from_dir(dir).map_err(refused)?,
-            template: ChatTemplate::from_dir(dir, move || now).map_err(refused)?,
-        })
+        TextSource { base: dir, template: None, now }.open(true)
+    }
+
+    /// The chat template.
+    pub(crate) fn template(&self) -> Result<&ChatTemplate, ModelError> {
+        let missing = || ModelError::Input("a conversation needs a chat template".to_owned());
+        self.template.as_ref().ok_or_else(missing)
+    }
+
+    /// The longest example in tokens, and what says so.
+    pub(crate) fn limit(&self, max_length: usize) -> (usize, &'static str) {
+        if max_length <= self.context {
+            (max_length, "max_length")
+        } else {
+            (self.context, "the model's context")
+        }
+    }
+}
+
+/// Where the text of rows is to be read from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct TextSource<'a> {
+    /// The model folder.
+    pub(crate) base: &'a Path,
+    /// A chat template instead of the folder's own.
+    pub(crate) template: Option<&'a Path>,
+    /// The instant that templates print.
+    pub(crate) now: Timestamp,
+}
+
+impl TextSource<'_> {
+    /// Reads the tokenizer and, for conversations, the template: rows without turns need none.
+    pub(crate) fn open(&self, chats: bool) -> Result<Text, Failure> {
+        let context = shape(self.base)?.max_position_embeddings;
+        let tokenizer = Tokenizer::from_dir(self.base).map_err(refused)?;
+        let now = self.now;
+        let template = match self.template {
+            _ if !chats => None,
+            Some(file) => Some(ChatTemplate::from_file(file, self.base, move || now)),
+            None => Some(ChatTemplate::from_dir(self.base, move || now)),
+        };
+        let template = template.transpose().map_err(|error| refused(error).hint(CHAT_TEMPLATE_HINT))?;
+        Ok(Text { tokenizer, template, context })
     }
 }
 
@@ -101,28 +149,41 @@ impl Base {
     /// Reads an adapter made for this base; one that names another base in its manifest is refused.
     pub(crate) fn adapter(&self, dir: &Path) -> Result<Adapter, Failure> {
         let adapter = Adapter::load(dir, &self.model.config).map_err(refused)?;
-        self.refuse_foreign(dir)?;
+        check_made_for(dir, &self.dir, Some(&self.fingerprint))?;
         Ok(adapter)
     }
+}
 
-    /// Refuses an adapter whose manifest names another base.
-    pub(crate) fn refuse_foreign(&self, adapter: &Path) -> Result<(), Failure> {
-        if !adapter.join(MANIFEST).exists() {
-            return Ok(());
-        }
-        let manifest = release::load_manifest(adapter)?;
-        if manifest.base_fingerprint == self.fingerprint {
-            return Ok(());
-        }
-        let message = format!(
-            "{} was trained on the base {}, not on {} ({})",
-            adapter.display(),
-            short(&manifest.base_fingerprint),
-            self.dir.display(),
-            short(&self.fingerprint)
-        );
-        Err(Failure::refused(message).hint("name the base it was trained on with --base"))
+/// Refuses an adapter that names another base: in its manifest, or in the settings that a direct training
+/// writes beside it. One that names none (made elsewhere) passes. `fingerprint` is that of the base in
+/// `base_dir`, computed here when it is not known and needed.
+pub(crate) fn check_made_for(dir: &Path, base_dir: &Path, fingerprint: Option<&str>) -> Result<(), Failure> {
+    let Some(named) = named_base(dir)? else { return Ok(()) };
+    let found = match fingerprint {
+        Some(fingerprint) => fingerprint.to_owned(),
+        None => base_fingerprint(base_dir).map_err(refused)?,
+    };
+    if named == found {
+        return Ok(());
     }
+    let message = format!(
+        "{} was trained on the base {}, not on {} ({})",
+        dir.display(),
+        short(&named),
+        base_dir.display(),
+        short(&found)
+    );
+    Err(Failure::refused(message).hint("name the base it was trained on with --base"))
+}
+
+/// The fingerprint of the base that an adapter was trained on, where its folder says so.
+fn named_base(dir: &Path) -> Result<Option<String>, Failure> {
+    if dir.join(MANIFEST).exists() {
+        return Ok(Some(release::load_manifest(dir)?.base_fingerprint));
+    }
+    let text = files::read_text_if_any(&dir.join(TRAINING_CONFIG))?;
+    let config: Option<Value> = text.and_then(|text| serde_json::from_str(&text).ok());
+    Ok(config.and_then(|config| config["base_fingerprint"].as_str().map(str::to_owned)))
 }
 
 /// The first 12 digits of a digest.
@@ -140,7 +201,7 @@ pub(crate) fn bytes_per_number(dir: &Path, storage: Storage) -> (f64, f64) {
     let table = if storage.dtype == Dtype::Bf16 { 2.0 } else { 4.0 };
     // A folder that is quantised already stays so, whatever the settings say.
     let config = files::read(&dir.join("config.json")).unwrap_or_default();
-    let config: serde_json::Value = serde_json::from_slice(&config).unwrap_or_default();
+    let config: Value = serde_json::from_slice(&config).unwrap_or_default();
     let quantised = storage.quantise == Quantise::Nf4 || config["quantization_config"].is_object();
     (if quantised { NF4_BYTES } else { table }, table)
 }

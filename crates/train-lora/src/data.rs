@@ -1,21 +1,39 @@
-//! Training conversations: what a row of a data file becomes, and rows that cannot be used.
+//! Training data: rows of every form, which of them cannot be used, and what they are in tokens.
 //!
-//! Reads harvest and alpaca rows (`instruction`, `input`, `output`) and chats (`messages`, the answer
-//! last); one file may mix them. A line that is neither is named and skipped, never guessed at.
+//! | module | job |
+//! |---|---|
+//! | `row`, `chat`, `pair` | a JSON object to a row: alpaca, messages, ShareGPT, prompt/completion, preferences, labels |
+//! | `file` | the objects of a file, with their lines |
+//! | `screen` | one purpose, nothing sealed, repeats |
+//! | `set` | a whole file to examples, by the rules that the command line gives |
+//! | `fit` | examples that are too long |
+//!
+//! Here are the words that all of them use, and the harvested rows of the nightly form. Nothing is dropped
+//! without its name.
+
+mod chat;
+mod file;
+mod fit;
+mod pair;
+mod row;
+mod screen;
+mod set;
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
+use nightshift_core::Failure;
 use nightshift_core::interaction::Message as Turn;
-use nightshift_core::jsonl::{self, BadLine};
+use nightshift_core::jsonl::BadLine;
 use nightshift_core::training_row::TrainingRow;
-use nightshift_core::{Failure, jsonl::Lines};
 use nightshift_model::{Example, Message, ModelError, encode_example};
 use nightshift_verify::words;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::base::Text;
+use crate::base::{CHAT_TEMPLATE_HINT, Text};
+
+pub(crate) use row::Teaches;
+pub(crate) use set::{DataSet, Lesson, Noted, Rules, Taught, answers, load, questions};
 
 /// One conversation; its last turn is the answer that is learned.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -26,13 +44,20 @@ pub(crate) struct Record {
     pub(crate) messages: Vec<Message>,
 }
 
+impl Record {
+    /// As an external trainer reads it.
+    pub(crate) fn wire(&self) -> Value {
+        json!({"id": self.name, "messages": self.messages})
+    }
+}
+
 /// Why a row does not take part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Reason {
     /// The line is not a row.
     BadLine,
-    /// An equal question was harvested later.
+    /// An equal question was harvested later; direct form: an equal row stands before it.
     Duplicate,
     /// The question belongs to a gate or report set.
     Sealed,
@@ -40,7 +65,7 @@ pub(crate) enum Reason {
     NoTrain,
     /// The row is kept apart for validation (`split: holdout`).
     Holdout,
-    /// More tokens than `train.max_length`.
+    /// More tokens than `train.max_length` or the model's context.
     TooLong,
     /// No answer to learn.
     NoAnswer,
@@ -129,42 +154,6 @@ pub(crate) fn question_key(messages: &[Message]) -> String {
     key
 }
 
-/// Reads a data file of the direct form.
-pub(crate) fn read(path: &Path) -> Result<(Vec<Record>, Vec<Dropped>), Failure> {
-    let Lines { rows, bad } = jsonl::read::<Value>(path)?;
-    let mut records = Vec::with_capacity(rows.len());
-    let mut dropped: Vec<Dropped> = bad.into_iter().map(Dropped::from).collect();
-    for (line, row) in rows {
-        let place = format!("{}:{line}", path.display());
-        match parse(row, &place) {
-            Ok(record) => records.push(record),
-            Err(why) => dropped.push(Dropped::new(place, Reason::BadLine, why)),
-        }
-    }
-    dropped.sort_by_key(|row| row.row.rsplit(':').next().and_then(|line| line.parse::<usize>().ok()));
-    Ok((records, dropped))
-}
-
-/// A row of any known form.
-fn parse(row: Value, place: &str) -> Result<Record, String> {
-    #[derive(Deserialize)]
-    struct Chat {
-        #[serde(default)]
-        id: String,
-        messages: Vec<Message>,
-    }
-    if row.get("output").is_some() {
-        let row: TrainingRow = serde_json::from_value(row).map_err(|error| error.to_string())?;
-        return Ok(record(&row, place));
-    }
-    if row.get("messages").is_some() {
-        let chat: Chat = serde_json::from_value(row).map_err(|error| error.to_string())?;
-        let name = if chat.id.is_empty() { place.to_owned() } else { chat.id };
-        return Ok(Record { name, messages: chat.messages });
-    }
-    Err("neither `instruction` with `output` nor `messages`".into())
-}
-
 /// A record in tokens.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Encoded {
@@ -184,33 +173,44 @@ impl Encoded {
 /// Turns records into tokens, one by one: a row without an answer that the template can place, or with more
 /// than `max_length` tokens, comes back as dropped.
 pub(crate) fn encode(text: &Text, records: &[Record], max_length: usize) -> Vec<Result<Encoded, Dropped>> {
-    let encode = |Record { name, messages }: &Record| match encode_example(
-        &text.tokenizer,
-        &text.template,
-        messages,
-    ) {
-        Ok(example) if example.tokens.len() > max_length => {
-            let why = format!("{} tokens, max_length is {max_length}", example.tokens.len());
-            Err(Dropped::new(name, Reason::TooLong, why))
+    let encode = |Record { name, messages }: &Record| {
+        let template = text.template().map_err(|error| unlearnable(name, &error))?;
+        let example = encode_example(&text.tokenizer, template, messages);
+        let example = example.map_err(|error| unlearnable(name, &error))?;
+        let (length, (limit, what)) = (example.tokens.len(), text.limit(max_length));
+        if length > limit {
+            return Err(Dropped::new(name, Reason::TooLong, format!("{length} tokens, {what} is {limit}")));
         }
-        Ok(example) if example.scored.iter().skip(1).all(|scored| !scored) => {
-            Err(Dropped::new(name, Reason::NoAnswer, "no answer token has anything before it"))
-        }
-        Ok(example) => Ok(Encoded { name: name.clone(), example }),
-        Err(error @ ModelError::Template { .. }) => {
-            Err(Dropped::new(name, Reason::Template, error.to_string()))
-        }
-        Err(error) => Err(Dropped::new(name, Reason::NoAnswer, error.to_string())),
+        has_label(name, &example)?;
+        Ok(Encoded { name: name.clone(), example })
     };
     records.iter().map(encode).collect()
 }
 
+/// A row that could not be turned into tokens.
+fn unlearnable(name: &str, error: &ModelError) -> Dropped {
+    let reason = match error {
+        ModelError::Template { .. } => Reason::Template,
+        _ => Reason::NoAnswer,
+    };
+    Dropped::new(name, reason, error.to_string())
+}
+
+/// Refuses an example of which nothing would be learned.
+fn has_label(name: &str, example: &Example) -> Result<(), Dropped> {
+    if example.scored.iter().skip(1).any(|scored| *scored) {
+        return Ok(());
+    }
+    Err(Dropped::new(name, Reason::NoAnswer, "no answer token has anything before it"))
+}
+
 /// Refuses a template that failed on every row: it is at fault, not the data.
-pub(crate) fn refuse_template(rows: &[Result<Encoded, Dropped>]) -> Result<(), Failure> {
+pub(crate) fn refuse_template<T>(rows: &[Result<T, Dropped>]) -> Result<(), Failure> {
     let failed = |row: &&Dropped| row.reason == Reason::Template;
     match rows.iter().find_map(|row| row.as_ref().err().filter(failed)) {
         Some(row) if rows.iter().all(Result::is_err) => {
-            Err(Failure::refused(format!("the chat template cannot be trained on: {}", row.why)))
+            let message = format!("the chat template cannot be trained on: {}", row.why);
+            Err(Failure::refused(message).hint(CHAT_TEMPLATE_HINT))
         }
         _ => Ok(()),
     }
@@ -219,30 +219,6 @@ pub(crate) fn refuse_template(rows: &[Result<Encoded, Dropped>]) -> Result<(), F
 #[cfg(test)]
 mod tests {
     use super::*;
-    use nightshift_core::files;
-
-    #[test]
-    fn the_three_forms_are_read_and_the_rest_is_named() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("rows.jsonl");
-        let text = concat!(
-            "{\"instruction\": \"2+2?\", \"input\": \"\", \"output\": \"4\", \"id\": \"a\"}\n",
-            "{\"instruction\": \"Add\", \"input\": \"2 2\", \"output\": \"4\"}\n",
-            "{\"messages\": [{\"role\": \"user\", \"content\": \"hi\"}, {\"role\": \"assistant\", \"content\": \"ho\"}]}\n",
-            "{\"text\": \"loose\"}\n",
-            "not json\n",
-            "{\"instruction\": 7, \"output\": \"x\"}\n",
-        );
-        files::write_atomic(&path, text.as_bytes()).unwrap();
-        let (records, dropped) = read(&path).unwrap();
-        assert_eq!(records[0].name, "a");
-        assert_eq!(records[1].messages[0].content, "Add\n\n2 2");
-        assert_eq!(records[1].name, format!("{}:2", path.display()));
-        assert_eq!(records[2].messages[1].content, "ho");
-        let lines: Vec<&str> = dropped.iter().map(|row| row.row.rsplit(':').next().unwrap()).collect();
-        assert_eq!(lines, ["4", "5", "6"]);
-        assert_eq!(count(&dropped), BTreeMap::from([("bad_line", 3)]));
-    }
 
     #[test]
     fn equal_questions_have_one_key_and_other_signs_another() {

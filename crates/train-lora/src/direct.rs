@@ -11,15 +11,17 @@ use nightshift_core::{Ctx, Failure, Outcome, files};
 use nightshift_model::{Adapter, ModelConfig, adapter_bytes};
 
 use crate::args::{Args, SettingFlags};
-use crate::base::{self, Base, Text, refused};
+use crate::base::{self, Base, check_made_for, refused};
 use crate::checkpoint::Checkpoints;
 use crate::curves::{self, Places};
-use crate::data::{self, Dropped, Encoded, Record};
+use crate::engine::{self, Request};
+use crate::gather::{self, Gathered, gather};
+use crate::memory;
+use crate::order::Order;
 use crate::publish::{Folder, METRICS};
-use crate::report::{self, TrainReport};
+use crate::report::TrainReport;
 use crate::settings::Settings;
-use crate::train::{self, Job, News};
-use crate::{holdout, memory};
+use crate::train::{self, Job, News, Trained};
 
 const CHECKPOINTS: &str = ".checkpoints";
 
@@ -35,53 +37,38 @@ pub(crate) fn run(ctx: &Ctx, args: &Args, data: &Path, out: &Path) -> Result<Out
         Some(dir) => going_on(&shape, dir, &args.settings, &mut settings)?,
         None => Adapter::init(settings.lora(), &shape, settings.seed),
     };
-    let rows = read(ctx, &base_dir, data, &settings)?;
-    let order = settings.order(rows.train.len(), 0, 0);
-    let both = [rows.train.as_slice(), rows.evaluation.as_slice()];
-    let memory =
-        memory::check(&memory::shape((&base_dir, &shape), &adapter, &settings, both), &settings, &order)?;
+    let mut report = TrainReport { path: Some(out.display().to_string()), ..TrainReport::default() };
+    let gathered = gather(ctx, args, &base_dir, &settings, &mut report)?;
+    let order = settings.order(gathered.rows, gathered.examples.len() - gathered.rows, gathered.drawn);
+    if settings.engine.is_none() {
+        let rows = [gathered.examples.as_slice(), gathered.held_out.1.as_slice()];
+        let shape = memory::shape((&base_dir, &shape), &adapter, &settings, rows);
+        report.memory = Some(memory::check(&shape, &settings, &order)?);
+    }
     let base = Base::load(&base_dir, settings.storage())?;
-    start.map_or(Ok(()), |dir| base.refuse_foreign(dir))?;
-    let mut report = TrainReport {
-        path: Some(out.display().to_string()),
-        dataset_sha256: sha256_hex(&files::read(data)?),
-        base_fingerprint: base.fingerprint.clone(),
-        memory: Some(memory),
-        base_held: base.held(),
-        ..TrainReport::default()
-    };
-    report.add_dropped(&rows.dropped);
-    (report.examples.new, report.examples.evaluation) = (rows.train.len(), rows.evaluation.len());
+    start.map_or(Ok(()), |dir| check_made_for(dir, &base_dir, Some(&base.fingerprint)))?;
+    report.base_fingerprint.clone_from(&base.fingerprint);
+    report.base_held = base.held();
+    report.add_form(&adapter, &base.model.config);
     if ctx.dry_run {
         report.steps = settings.max_steps.unwrap_or(usize::MAX).min(order.total_steps());
-        let (steps, memory) = (report.steps, memory.sentence());
-        let text = format!("would train {} rows in {steps} steps, with {memory}", rows.train.len());
+        let text = planned(&report, order.per_epoch());
         return Ok(Outcome::done(&report, text).status("planned"));
     }
-    let checkpoints = checkpoints(ctx, &settings, &report, &adapter, &base, out)?;
-    let name = sha256_hex(checkpoints.identity.to_string().as_bytes());
-    let job = Job {
-        ctx,
-        model: &base.model,
-        examples: &rows.train,
-        evaluation: &rows.evaluation,
-        order,
-        settings: &settings,
-        places: Places::new(out, settings.control.tensorboard.as_deref(), &name[..16]),
-        checkpoints,
-    };
-    let trained = train::train(&job, adapter, &|news| {
-        if let News::Note(line) = news {
-            ctx.printer.note(line);
-        }
-    })?;
+    report.warnings.iter().for_each(|warning| ctx.printer.note(&format!("warning: {warning}")));
+    let said = report.warnings.len();
+    let checkpoints = checkpoints((ctx, &settings), &gathered, &adapter, &base, out)?;
+    let (folder, base_name) = (checkpoints.folder.clone(), checkpoints.base_name.clone());
+    let run_key = sha256_hex(checkpoints.identity.to_string().as_bytes())[..16].to_owned();
+    let places = Places::new(out, settings.control.tensorboard.as_deref(), &run_key);
+    let run = Run { ctx, settings: &settings, base: &base, gathered: &gathered, run_key, places: &places };
+    let trained = run.train(order, (adapter, start.is_some()), checkpoints, &mut report)?;
     report.add(&trained);
-    let places = [&base.dir, data, out].map(|path| path.display().to_string());
-    let folder = Folder::new(&trained, &base, &job.checkpoints.base_name, (ctx, &settings, &report, places));
-    folder.replace(out)?;
-    curves::complete_events(&job.places, &trained.steps, &trained.evals)?;
-    files::remove_dir(&job.checkpoints.folder)?;
-    for warning in &report.warnings {
+    let names = [&base.dir, data, out].map(|path| path.display().to_string());
+    Folder::new(&trained, &base, &base_name, (ctx, &settings, &report, names)).replace(out)?;
+    curves::complete_events(&places, &trained.steps, &trained.evals)?;
+    files::remove_dir(&folder)?;
+    for warning in &report.warnings[said..] {
         ctx.printer.note(&format!("warning: {warning}"));
     }
     let text = format!("wrote {}: {}", out.display(), report.sentence());
@@ -90,9 +77,8 @@ pub(crate) fn run(ctx: &Ctx, args: &Args, data: &Path, out: &Path) -> Result<Out
 
 /// Where the run's state is kept, and under which identity.
 fn checkpoints<'a>(
-    ctx: &Ctx,
-    settings: &Settings,
-    report: &TrainReport,
+    (ctx, settings): (&Ctx, &Settings),
+    gathered: &Gathered,
     start: &Adapter,
     base: &'a Base,
     out: &Path,
@@ -103,11 +89,10 @@ fn checkpoints<'a>(
     }
     files::create_dir(&folder)?;
     let (_, start) = adapter_bytes(start, &base.model.config, "").map_err(refused)?;
-    let eval = settings.control.eval_data.as_ref().map(|path| files::read(path)).transpose()?;
     let mut identity = settings.identity();
-    identity["base_fingerprint"] = report.base_fingerprint.as_str().into();
-    identity["dataset_sha256"] = report.dataset_sha256.as_str().into();
-    identity["eval_data_sha256"] = eval.map(|bytes| sha256_hex(&bytes)).into();
+    identity["base_fingerprint"] = base.fingerprint.as_str().into();
+    identity["rows_sha256"] = gathered.digest.as_str().into();
+    identity["evaluation_sha256"] = gather::digest(&gathered.held_out.1, 0, 0).into();
     identity["start_sha256"] = sha256_hex(&start).into();
     // Here it only ends the run; a resumed one may be given more time.
     identity.as_object_mut().map(|identity| identity.remove("max_minutes"));
@@ -137,42 +122,68 @@ fn check_out(out: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The rows of a run, in tokens.
-struct Rows {
-    train: Vec<Encoded>,
-    evaluation: Vec<Encoded>,
-    dropped: Vec<Dropped>,
+/// What `--dry-run` says.
+fn planned(report: &TrainReport, rows: usize) -> String {
+    let (steps, size) = (report.steps, report.adapter_bytes as f64 / 1e6);
+    let memory = report.memory.map_or_else(String::new, |memory| format!(", with {}", memory.sentence()));
+    format!("would train {rows} rows in {steps} steps to an adapter of {size:.1} MB{memory}")
 }
 
-/// The file's rows in tokens, those to evaluate on apart; exit 3 when not one of them can be learned.
-fn read(ctx: &Ctx, base: &Path, path: &Path, settings: &Settings) -> Result<Rows, Failure> {
-    let (records, mut dropped) = data::read(path)?;
-    let (train, evaluation) = match &settings.control.eval_data {
-        Some(file) => {
-            let (evaluation, bad) = data::read(file)?;
-            dropped.extend(bad);
-            (holdout::without(records, &evaluation, &mut dropped), evaluation)
+/// A direct training about to begin.
+struct Run<'a> {
+    ctx: &'a Ctx,
+    settings: &'a Settings,
+    base: &'a Base,
+    gathered: &'a Gathered,
+    run_key: String,
+    places: &'a Places,
+}
+
+impl Run<'_> {
+    /// The training itself, here or by the external program. `start` is the adapter to begin with, and
+    /// whether it was given.
+    fn train(
+        &self,
+        order: Order,
+        (adapter, given): (Adapter, bool),
+        checkpoints: Checkpoints<'_>,
+        report: &mut TrainReport,
+    ) -> Result<Trained, Failure> {
+        let Self { ctx, settings, base, gathered, run_key, places } = self;
+        let (wire, evaluation) = &gathered.held_out;
+        if let Some(engine) = &settings.engine {
+            let request = Request {
+                ctx,
+                base,
+                settings,
+                wire: &gathered.wire,
+                examples: &gathered.examples,
+                held_out: (wire, evaluation),
+                order: &order,
+                run_key,
+                folder: &checkpoints.folder,
+                start: given.then_some(&adapter),
+            };
+            let (trained, done) = engine::train(&request, engine)?;
+            report.add_engine(done);
+            return Ok(trained);
         }
-        None => holdout::split(records, settings.control.eval_share),
-    };
-    let text = Text::load(base, ctx.clock.now())?;
-    let mut encode = |records: &[Record]| -> Result<Vec<Encoded>, Failure> {
-        let rows = data::encode(&text, records, settings.train.max_length);
-        data::refuse_template(&rows)?;
-        let (kept, left_out): (Vec<_>, Vec<_>) = rows.into_iter().partition(Result::is_ok);
-        dropped.extend(left_out.into_iter().filter_map(Result::err));
-        Ok(kept.into_iter().flatten().collect())
-    };
-    let (train, evaluation) = (encode(&train)?, encode(&evaluation)?);
-    for row in dropped.iter().take(report::NAMED_ROWS) {
-        ctx.printer.note(&format!("left out ({}): {}: {}", row.reason.name(), row.row, row.why));
+        let job = Job {
+            ctx,
+            model: &base.model,
+            examples: &gathered.examples,
+            evaluation,
+            order,
+            settings,
+            checkpoints,
+            places: (*places).clone(),
+        };
+        train::train(&job, adapter, &|news| {
+            if let News::Note(line) = news {
+                ctx.printer.note(line);
+            }
+        })
     }
-    if train.is_empty() {
-        let message = format!("{} holds no row that can be learned", path.display());
-        return Err(Failure::nothing(message).hint("see the rows that were left out, above"));
-    }
-    holdout::refuse_empty(&settings.control, evaluation.len())?;
-    Ok(Rows { train, evaluation, dropped })
 }
 
 /// The adapter to go on from; its form holds, and flags that say otherwise are refused.

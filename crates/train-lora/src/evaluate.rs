@@ -3,10 +3,11 @@
 use nightshift_core::{Ctx, Failure, Outcome};
 use serde::Serialize;
 
-use crate::args::EvaluateArgs;
-use crate::base::{self, Base, HeldBase, Text};
-use crate::data::{self, Dropped};
+use crate::args::{EvaluateArgs, MixFlags};
+use crate::base::{self, Base, HeldBase, TextSource};
+use crate::data::{self, DataSet, Dropped, Encoded, Lesson, Taught};
 use crate::report::NAMED_ROWS;
+use crate::seals::Seals;
 use crate::{measure, train};
 
 /// What `--json` prints.
@@ -18,6 +19,10 @@ struct Report {
     tokens: usize,
     /// Examples.
     examples: usize,
+    /// Of preference pairs the rejected answers, of judged answers the unwanted ones; the numbers above are
+    /// then of the others.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rejected: Option<Rejected>,
     /// Rows that were left out, by reason.
     dropped: std::collections::BTreeMap<&'static str, usize>,
     /// The first of them.
@@ -34,32 +39,44 @@ struct Report {
     peak_rss_bytes: u64,
 }
 
+/// The loss on answers that are not wanted.
+#[derive(Debug, Serialize)]
+struct Rejected {
+    mean_nll: f64,
+    tokens: usize,
+    examples: usize,
+}
+
 /// Runs `evaluate`.
 pub(crate) fn run(ctx: &Ctx, args: &EvaluateArgs) -> Result<Outcome, Failure> {
     let base_dir = args.base.clone().map_or_else(|| ctx.base(), Ok)?;
-    let (records, mut dropped) = data::read(&args.data)?;
-    let text = Text::load(&base_dir, ctx.clock.now())?;
     let max_length = args.max_length.unwrap_or(ctx.config.train.max_length);
-    let rows = data::encode(&text, &records, max_length);
-    data::refuse_template(&rows)?;
-    let (kept, left_out): (Vec<_>, Vec<_>) = rows.into_iter().partition(Result::is_ok);
-    let examples: Vec<_> = kept.into_iter().flatten().collect();
-    dropped.extend(left_out.into_iter().filter_map(Result::err));
-    if examples.is_empty() {
+    let rules = args.rows.rules(&MixFlags::default(), max_length);
+    let template = args.rows.chat_template.as_deref();
+    let text = TextSource { base: &base_dir, template, now: ctx.clock.now() };
+    let set = data::load(&args.data, text, rules, None, &Seals::none())?;
+    if set.lessons.is_empty() {
         return Err(Failure::nothing(format!("{} holds no row to evaluate", args.data.display())));
     }
     let storage = base::storage(args.dtype.unwrap_or_default(), args.quantize.unwrap_or_default());
     let base = Base::load(&base_dir, storage)?;
+    let DataSet { lessons, dropped, .. } = set;
+    let (examples, unwanted) = by_worth(lessons);
     let adapter = args.adapter.as_deref().map(|dir| base.adapter(dir)).transpose()?;
     let threads = train::threads(args.threads.unwrap_or(ctx.config.train.threads));
     let started = ctx.clock.elapsed();
-    let loss = measure::evaluate(ctx, &base.model, adapter.as_ref(), &examples, threads)?;
+    let measure =
+        |examples: &[Encoded]| measure::evaluate(ctx, &base.model, adapter.as_ref(), examples, threads);
+    let (loss, other) = (measure(&examples)?, measure(&unwanted)?);
     let seconds = (ctx.clock.elapsed() - started).as_secs_f64();
-    let read: usize = examples.iter().map(|row| row.example.tokens.len()).sum();
+    let read: usize = examples.iter().chain(&unwanted).map(|row| row.example.tokens.len()).sum();
+    let rejected =
+        other.mean().map(|mean_nll| Rejected { mean_nll, tokens: other.tokens, examples: unwanted.len() });
     let report = Report {
-        mean_nll: loss.nll_sum / loss.tokens as f64,
+        mean_nll: loss.mean().unwrap_or(f64::NAN),
         tokens: loss.tokens,
         examples: examples.len(),
+        rejected,
         dropped: data::count(&dropped),
         dropped_rows: dropped.into_iter().take(NAMED_ROWS).collect(),
         base_held: base.held(),
@@ -69,9 +86,31 @@ pub(crate) fn run(ctx: &Ctx, args: &EvaluateArgs) -> Result<Outcome, Failure> {
         peak_rss_bytes: nightshift_core::process::peak_rss_bytes(),
     };
     let left_out: usize = report.dropped.values().sum();
+    let unwanted = report
+        .rejected
+        .as_ref()
+        .map_or(String::new(), |other| format!(", {:.6} over those that are not wanted", other.mean_nll));
     let text = format!(
-        "mean NLL {:.6} over {} answer tokens of {} examples ({left_out} rows left out)",
+        "mean NLL {:.6} over {} answer tokens of {} examples{unwanted} ({left_out} rows left out)",
         report.mean_nll, report.tokens, report.examples
     );
     Ok(Outcome::done(&report, text))
+}
+
+/// The answers that are wanted, and the others.
+fn by_worth(lessons: Vec<Lesson>) -> (Vec<Encoded>, Vec<Encoded>) {
+    let (mut wanted, mut unwanted) = (Vec::new(), Vec::new());
+    for Lesson { name, taught, .. } in lessons {
+        let encoded = |example| Encoded { name: name.clone(), example };
+        match taught {
+            Taught::Answer(example) => wanted.push(encoded(example)),
+            Taught::Pair(pair) => {
+                wanted.push(encoded(pair.chosen));
+                unwanted.push(encoded(pair.rejected));
+            }
+            Taught::Judged(judged) if judged.desirable => wanted.push(encoded(judged.example)),
+            Taught::Judged(judged) => unwanted.push(encoded(judged.example)),
+        }
+    }
+    (wanted, unwanted)
 }

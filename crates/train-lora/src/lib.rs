@@ -15,13 +15,17 @@ pub mod control;
 mod curves;
 mod data;
 mod direct;
+pub mod engine;
 mod evals;
 mod evaluate;
+mod export;
+mod gather;
 mod health;
 mod holdout;
 mod inspect;
 mod measure;
 mod memory;
+mod merge;
 mod order;
 mod picture;
 mod pipeline;
@@ -29,13 +33,16 @@ mod plan;
 mod publish;
 mod quantize;
 mod report;
+mod seals;
 mod select;
+mod servers;
 mod settings;
 mod tensorboard;
 mod train;
+mod view;
 
 pub use args::Args;
-use args::{Command, PathFlags, SettingFlags};
+use args::{Command, MixFlags, PathFlags, RowFlags, SettingFlags};
 use nightshift_core::{Ctx, Failure, Outcome, Tool};
 
 /// What this tool says of itself.
@@ -47,14 +54,21 @@ pub const TOOL: Tool = Tool {
 
 /// Runs the tool.
 pub fn run(ctx: &Ctx, args: Args) -> Result<Outcome, Failure> {
-    if args.command.is_some() && (args.paths != PathFlags::default() || !args.settings.is_default()) {
+    let training = args.paths != PathFlags::default()
+        || args.rows != RowFlags::default()
+        || args.mix != MixFlags::default()
+        || !args.settings.is_default();
+    if args.command.is_some() && training {
         return Err(Failure::usage("options of a training stand before a subcommand")
             .hint("write the subcommand first, then its own options"));
     }
     match (&args.command, &args.paths.data, &args.paths.out) {
         (Some(Command::Evaluate(evaluate)), ..) => evaluate::run(ctx, evaluate),
         (Some(Command::Quantize(quantize)), ..) => quantize::run(ctx, quantize),
+        (Some(Command::Data(data)), ..) => view::run(ctx, data),
         (Some(Command::Inspect(inspect)), ..) => inspect::run(ctx, inspect),
+        (Some(Command::Merge(merge)), ..) => merge::run(ctx, merge),
+        (Some(Command::Export(export)), ..) => export::run(ctx, export),
         (None, Some(data), Some(out)) => direct::run(ctx, &args, data, out),
         (None, ..) => pipeline::run(ctx, &args),
     }

@@ -56,28 +56,52 @@ impl Order {
         }
         if self.shuffle {
             rows.shuffle(&mut random::rng(self.seed, &format!("order {epoch}")));
+        } else if rows.len() > self.rows {
+            spread(&mut rows, self.rows);
         }
         rows
     }
 
     /// The rows of one optimiser step, grouped into forward passes. `lengths` are tokens per row.
     pub(crate) fn passes(&self, window: &[usize], lengths: &[usize]) -> Vec<Vec<usize>> {
-        let Some(limit) = self.pack else {
-            return window.chunks(self.batch).map(<[usize]>::to_vec).collect();
-        };
-        let mut passes: Vec<Vec<usize>> = Vec::new();
-        let mut room = 0;
-        for &row in window {
-            match passes.last_mut() {
-                Some(pass) if lengths[row] <= room => pass.push(row),
-                _ => {
-                    passes.push(vec![row]);
-                    room = limit;
-                }
-            }
-            room = room.saturating_sub(lengths[row]);
+        match self.pack {
+            Some(limit) => pack(window, lengths, limit),
+            None => window.chunks(self.batch).map(<[usize]>::to_vec).collect(),
         }
-        passes
+    }
+}
+
+/// Best-fit decreasing bin packing (Johnson 1973): the longest row first, each into the fullest pass that
+/// still has room, so that few passes are opened; rows are never cut, and one that is longer than `limit`
+/// has a pass of its own. Inside a pass rows keep their order, and passes are ordered by their first row.
+fn pack(window: &[usize], lengths: &[usize], limit: usize) -> Vec<Vec<usize>> {
+    let mut places: Vec<usize> = (0..window.len()).collect();
+    places.sort_by_key(|&place| (std::cmp::Reverse(lengths[window[place]]), place));
+    let mut passes: Vec<(usize, Vec<usize>)> = Vec::new();
+    for place in places {
+        let length = lengths[window[place]];
+        match passes.iter_mut().filter(|(room, _)| *room >= length).min_by_key(|(room, _)| *room) {
+            Some((room, pass)) => {
+                *room -= length;
+                pass.push(place);
+            }
+            None => passes.push((limit.saturating_sub(length), vec![place])),
+        }
+    }
+    let mut passes: Vec<Vec<usize>> = passes.into_iter().map(|(_, pass)| pass).collect();
+    for pass in &mut passes {
+        pass.sort_unstable();
+    }
+    passes.sort_unstable();
+    passes.into_iter().map(|pass| pass.into_iter().map(|place| window[place]).collect()).collect()
+}
+
+/// Spreads the last rows evenly among the first `kept`, whose order stays.
+fn spread(rows: &mut Vec<usize>, kept: usize) {
+    let drawn = rows.split_off(kept);
+    let count = drawn.len();
+    for (number, row) in drawn.into_iter().enumerate().rev() {
+        rows.insert((2 * number + 1) * kept / (2 * count), row);
     }
 }
 
@@ -126,9 +150,34 @@ mod tests {
     }
 
     #[test]
-    fn packing_fills_up_to_the_limit_and_cuts_nothing() {
+    fn packing_opens_few_passes_and_cuts_nothing() {
         let order = Order { pack: Some(10), ..order() };
-        let lengths = [6, 4, 1, 25, 3];
-        assert_eq!(order.passes(&[0, 1, 2, 3, 4], &lengths), [vec![0, 1], vec![2], vec![3], vec![4]]);
+        // Filled as they come these would take five passes.
+        let lengths = [6, 5, 4, 5, 25, 3, 7];
+        let passes = order.passes(&[0, 1, 2, 3, 4, 5, 6], &lengths);
+        assert_eq!(passes, [vec![0, 2], vec![1, 3], vec![4], vec![5, 6]]);
+        assert_eq!(order.passes(&[], &lengths), Vec::<Vec<usize>>::new());
+        // Any window: every row once, nothing above the limit but a row that is longer by itself.
+        let lengths: Vec<usize> = (0..97).map(|row| 1 + row * row % 11).collect();
+        let window: Vec<usize> = (0..97).rev().collect();
+        let passes = order.passes(&window, &lengths);
+        let tokens = |pass: &Vec<usize>| pass.iter().map(|&row| lengths[row]).sum::<usize>();
+        assert!(passes.iter().all(|pass| tokens(pass) <= 10 || pass.len() == 1));
+        let mut rows: Vec<usize> = passes.concat();
+        rows.sort_unstable();
+        assert_eq!(rows, (0..97).collect::<Vec<_>>());
+        let needed = lengths.iter().sum::<usize>().div_ceil(10);
+        assert!(passes.len() <= needed * 11 / 9 + 1, "{} passes, {needed} at least", passes.len());
+    }
+
+    #[test]
+    fn in_file_order_replayed_rows_are_spread() {
+        let order = Order { rows: 6, pool: 9, drawn: 3, shuffle: false, ..order() };
+        let epoch = order.epoch(0);
+        let places: Vec<usize> = (0..9).filter(|&place| epoch[place] >= 6).collect();
+        assert_eq!(places, [1, 4, 7]);
+        let mut rows = epoch.clone();
+        rows.retain(|row| *row < 6);
+        assert_eq!(rows, [0, 1, 2, 3, 4, 5]);
     }
 }

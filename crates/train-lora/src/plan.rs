@@ -15,7 +15,8 @@ use crate::base::Text;
 use crate::budget::{Budget, Older, sample};
 use crate::data::{Dropped, Encoded, Reason, Record, encode, refuse_template};
 use crate::order::Order;
-use crate::select::{Accepted, Seals};
+use crate::seals::Seals;
+use crate::select::Accepted;
 use crate::settings::Settings;
 
 const FILE: &str = "plan.json";
@@ -156,11 +157,6 @@ impl Draft {
     /// Accepted rows that can be trained on.
     pub(crate) const fn examples(&self) -> usize {
         self.rows.len()
-    }
-
-    /// Rows that are evaluated on.
-    pub(crate) const fn evaluation(&self) -> usize {
-        self.evaluation.len()
     }
 
     /// Rows that cannot.

@@ -9,11 +9,11 @@ use std::path::Path;
 use nightshift_core::interaction::{self, Judged};
 use nightshift_core::rusqlite::{Connection, params};
 use nightshift_core::training_row::TrainingRow;
-use nightshift_core::{Ctx, Failure, evalset, files, jsonl};
+use nightshift_core::{Ctx, Failure, files, jsonl};
 use nightshift_model::Message;
-use nightshift_verify::similarity::EvalGuard;
 
 use crate::data::{self, Dropped, Reason, Record};
+use crate::seals::Seals;
 
 /// Most answers that are considered for replay, the newest first.
 const REPLAY_POOL: usize = 20_000;
@@ -40,40 +40,6 @@ impl Candidates {
     /// The date of the newest harvest that still has a row.
     pub(crate) fn newest(&self) -> Option<&str> {
         self.accepted.last().map(|row| row.date.as_str())
-    }
-}
-
-/// What training must not see.
-#[derive(Debug)]
-pub(crate) struct Seals {
-    guard: EvalGuard,
-    no_train: HashSet<String>,
-}
-
-impl Seals {
-    /// The registered evaluation questions and the interactions marked `no_train`.
-    pub(crate) fn load(connection: &Connection) -> Result<Self, Failure> {
-        let mut statement = connection.prepare("SELECT id FROM interactions WHERE no_train = 1")?;
-        let no_train = statement.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
-        Ok(Self { guard: EvalGuard::new(evalset::sealed_questions(connection)?), no_train })
-    }
-
-    /// Nothing is sealed: a home without a store.
-    pub(crate) fn none() -> Self {
-        Self { guard: EvalGuard::default(), no_train: HashSet::new() }
-    }
-
-    /// Why a conversation may not be trained on.
-    pub(crate) fn refuse(&self, messages: &[Message]) -> Option<String> {
-        let mut asked = messages.iter().filter(|message| message.role == "user");
-        asked.find_map(|message| self.guard.check(&message.content)).map(|found| {
-            format!("matches item {} of the registered evaluation sets ({:?})", found.item + 1, found.kind)
-        })
-    }
-
-    /// Whether an interaction is marked `no_train`.
-    pub(crate) fn is_no_train(&self, interaction_id: &str) -> bool {
-        self.no_train.contains(interaction_id)
     }
 }
 

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::args::SettingFlags;
 use crate::base;
 use crate::control::Control;
+use crate::engine::EngineSettings;
 use crate::order::Order;
 
 /// Seed of a run that names none.
@@ -31,6 +32,8 @@ pub(crate) struct Settings {
     pub(crate) shuffle: bool,
     /// How the run is watched and when it ends.
     pub(crate) control: Control,
+    /// Who trains, when it is not this program.
+    pub(crate) engine: Option<EngineSettings>,
 }
 
 impl Settings {
@@ -38,7 +41,9 @@ impl Settings {
     pub(crate) fn new(ctx: &Ctx, flags: &SettingFlags, shuffle: bool) -> Result<Self, Failure> {
         let mut train = ctx.config.train.clone();
         overlay(&mut train, flags);
+        flags.engine.overlay(&mut train)?;
         check(&train)?;
+        let engine = EngineSettings::new(&train)?;
         let targets = targets(&train.targets)?;
         let pack_len = flags.pack_len.filter(|_| flags.packing);
         if pack_len == Some(0) || flags.max_steps == Some(0) {
@@ -46,7 +51,16 @@ impl Settings {
         }
         let seed = ctx.seed.unwrap_or(DEFAULT_SEED);
         let control = Control::new(&train, &flags.control)?;
-        Ok(Self { train, targets, seed, pack: pack_len, max_steps: flags.max_steps, shuffle, control })
+        Ok(Self {
+            train,
+            targets,
+            seed,
+            pack: pack_len,
+            max_steps: flags.max_steps,
+            shuffle,
+            control,
+            engine,
+        })
     }
 
     /// How the base is held.
@@ -107,6 +121,7 @@ impl Settings {
             "max_steps": self.max_steps,
             "shuffle": self.shuffle,
             "control": self.control.identity(),
+            "engine": self.engine.as_ref().map(|engine| &engine.command),
         })
     }
 

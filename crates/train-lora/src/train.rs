@@ -65,6 +65,8 @@ pub(crate) enum End {
     MaxMinutes,
     /// No gain for `early_stop` evaluations.
     EarlyStop,
+    /// An external trainer decided.
+    Engine,
 }
 
 impl End {
@@ -75,6 +77,7 @@ impl End {
             Self::MaxSteps => "--max-steps is reached",
             Self::MaxMinutes => "--max-minutes is up",
             Self::EarlyStop => "the evaluation loss no longer falls",
+            Self::Engine => "the external trainer decided",
         }
     }
 }

@@ -32,6 +32,17 @@ pub enum MatchKind {
     NearDuplicate,
 }
 
+impl MatchKind {
+    /// How two texts match, for a person.
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::Exact => "the same words",
+            Self::WordRun => "a common run of 13 words",
+            Self::NearDuplicate => "nearly the same words",
+        }
+    }
+}
+
 /// The evaluation item that a text matches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EvalMatch {

@@ -1,7 +1,7 @@
 //! Chat templates against transformers, byte for byte, and where the answer is found.
 
 use jiff::Timestamp;
-use nightshift_model::{ChatTemplate, Message, Tokenizer, answer_span, encode_example};
+use nightshift_model::{ChatTemplate, Message, ModelError, Tokenizer, encode_example};
 
 use crate::fixture::{assert_names, copy_of, folder, json, put};
 
@@ -17,6 +17,17 @@ fn template(folder_name: &str, name: &str) -> ChatTemplate {
         "thinking" | "headers" => own,
         _ => ChatTemplate::from_source(name, &std::fs::read_to_string(path).unwrap(), clock).unwrap(),
     }
+}
+
+/// Prompt and answer of the last turn.
+fn span(
+    tokenizer: &Tokenizer,
+    template: &ChatTemplate,
+    chat: &[Message],
+) -> Result<(Vec<u32>, Vec<u32>), ModelError> {
+    let example = encode_example(tokenizer, template, chat)?;
+    let (prompt, answer) = example.tokens.split_at(example.prompt_len());
+    Ok((prompt.to_vec(), answer.to_vec()))
 }
 
 fn turns(pairs: &[(&str, &str)]) -> Vec<Message> {
@@ -64,19 +75,19 @@ fn scored_tokens_equal_the_assistant_mask_of_transformers() {
 fn the_answer_ends_with_the_end_of_turn_token_and_nothing_after_it() {
     let tokenizer = Tokenizer::from_dir(&folder("qwen3")).unwrap();
     let chat = turns(&[("user", "Count."), ("assistant", "1 2"), ("user", "Again?"), ("assistant", "3 4")]);
-    let span = answer_span(&tokenizer, &template("qwen3", "thinking"), &chat).unwrap();
-    assert_eq!(tokenizer.decode_with_special(&span.answer).unwrap(), "<think>\n\n</think>\n\n3 4<|im_end|>");
-    let prompt = tokenizer.decode_with_special(&span.prompt).unwrap();
-    assert!(prompt.ends_with("Again?<|im_end|>\n<|im_start|>assistant\n"), "{prompt:?}");
+    let (prompt, answer) = span(&tokenizer, &template("qwen3", "thinking"), &chat).unwrap();
+    assert_eq!(tokenizer.decode_with_special(&answer).unwrap(), "<think>\n\n</think>\n\n3 4<|im_end|>");
+    let text = tokenizer.decode_with_special(&prompt).unwrap();
+    assert!(text.ends_with("Again?<|im_end|>\n<|im_start|>assistant\n"), "{text:?}");
     let example = encode_example(&tokenizer, &template("qwen3", "thinking"), &chat).unwrap();
-    assert_eq!(example.scored_count(), span.answer.len());
+    assert_eq!(example.scored_count(), answer.len());
     assert_eq!(example.tokens.len(), example.scored.len());
 
     let tokenizer = Tokenizer::from_dir(&folder("llama3")).unwrap();
-    let span = answer_span(&tokenizer, &template("llama3", "headers"), &chat).unwrap();
-    assert_eq!(tokenizer.decode_with_special(&span.answer).unwrap(), "3 4<|eot_id|>");
+    let (prompt, answer) = span(&tokenizer, &template("llama3", "headers"), &chat).unwrap();
+    assert_eq!(tokenizer.decode_with_special(&answer).unwrap(), "3 4<|eot_id|>");
     let bos = tokenizer.token_id("<|begin_of_text|>").unwrap();
-    assert_eq!(span.prompt.iter().filter(|id| **id == bos).count(), 1, "one BOS only");
+    assert_eq!(prompt.iter().filter(|id| **id == bos).count(), 1, "one BOS only");
 }
 
 #[test]
@@ -85,7 +96,7 @@ fn a_template_that_hides_the_answer_is_refused() {
     let chat = turns(&[("user", "Q"), ("assistant", "A")]);
     let refused = |source: &str| {
         let template = ChatTemplate::from_source("trap.jinja", source, clock).unwrap();
-        answer_span(&tokenizer, &template, &chat).unwrap_err()
+        span(&tokenizer, &template, &chat).unwrap_err()
     };
     // Announces the number of turns first, so the prompt is no prefix.
     let counting = "{{ messages|length }}{% for m in messages %}{{ m.content }}<|im_end|>{% endfor %}";
@@ -96,16 +107,16 @@ fn a_template_that_hides_the_answer_is_refused() {
     let marked = "{{ messages|length }}{% for m in messages %}{% if m.role == 'assistant' %}{% generation %}\
                   {{ m.content }}<|im_end|>{% endgeneration %}{% else %}{{ m.content }}{% endif %}{% endfor %}";
     let template = ChatTemplate::from_source("marked.jinja", marked, clock).unwrap();
-    let span = answer_span(&tokenizer, &template, &chat).unwrap();
-    assert_eq!(tokenizer.decode_with_special(&span.prompt).unwrap(), "2Q");
-    assert_eq!(tokenizer.decode_with_special(&span.answer).unwrap(), "A<|im_end|>");
+    let (prompt, answer) = span(&tokenizer, &template, &chat).unwrap();
+    assert_eq!(tokenizer.decode_with_special(&prompt).unwrap(), "2Q");
+    assert_eq!(tokenizer.decode_with_special(&answer).unwrap(), "A<|im_end|>");
 }
 
 #[test]
 fn conversations_without_a_usable_answer_are_refused() {
     let tokenizer = Tokenizer::from_dir(&folder("qwen3")).unwrap();
     let template = template("qwen3", "thinking");
-    let refused = |chat: &[(&str, &str)]| answer_span(&tokenizer, &template, &turns(chat)).unwrap_err();
+    let refused = |chat: &[(&str, &str)]| span(&tokenizer, &template, &turns(chat)).unwrap_err();
     assert_names(&refused(&[]), &["empty"]);
     assert_names(&refused(&[("user", "Q")]), &["last turn", "user"]);
     assert_names(&refused(&[("user", "Q"), ("assistant", " \n")]), &["answer is empty"]);

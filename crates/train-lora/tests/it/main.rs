@@ -3,9 +3,13 @@
 #![allow(clippy::unwrap_used, reason = "a test panics on anything unexpected")]
 
 mod control;
+mod data;
 mod direct;
+mod engine;
+mod examples;
 mod folder;
 mod killed;
+mod outputs;
 mod packed_base;
 mod pipeline;
 mod repeat;

@@ -66,6 +66,7 @@ fn sealed_rows_never_enter_and_are_named() {
     for name in ["gate", "report", "marked", "held"] {
         assert!(ran.stderr.contains(&format!(": {name}: ")), "{name} in {}", ran.stderr);
     }
+    assert!(ran.stderr.contains("item `item` of the evaluation set `report`"), "{}", ran.stderr);
 }
 
 #[test]

@@ -1,0 +1,165 @@
+//! What the direct form trains on: the rows of `--data`, and the rows of `--replay` to draw from.
+
+use std::path::Path;
+
+use nightshift_core::random::sha256_hex;
+use nightshift_core::{Ctx, Failure, files};
+use serde_json::Value;
+
+use crate::args::{Args, MixFlags, RowFlags};
+use crate::base::TextSource;
+use crate::data::{self, DataSet, Dropped, Encoded, Reason, Rules, Teaches};
+use crate::holdout;
+use crate::report::{self, TrainReport};
+use crate::seals::Seals;
+use crate::settings::Settings;
+
+/// Why a row that is evaluated on, or that has an answer already, does not take part.
+const EVALUATED: (Reason, &str) = (Reason::Evaluation, "its question is evaluated on");
+const ANSWERED: (Reason, &str) =
+    (Reason::Duplicate, "its question has an answer among the rows to be learned");
+
+/// Share of replayed rows when `--replay` comes without one.
+const DEFAULT_SHARE: f64 = 0.3;
+
+/// The rows of a direct training.
+#[derive(Debug)]
+pub(crate) struct Gathered {
+    /// The rows of `--data`, then those of `--replay`.
+    pub(crate) examples: Vec<Encoded>,
+    /// The same rows as an external trainer reads them.
+    pub(crate) wire: Vec<Value>,
+    /// How many are of `--data`: all of them take part in every epoch.
+    pub(crate) rows: usize,
+    /// How many of the others each epoch draws.
+    pub(crate) drawn: usize,
+    /// Rows that are evaluated on while training, in both forms.
+    pub(crate) held_out: (Vec<Value>, Vec<Encoded>),
+    /// Digest of all tokens and what is scored among them: template, tokenizer, rules and files show in it.
+    pub(crate) digest: String,
+}
+
+impl RowFlags {
+    /// The rules that these flags give.
+    pub(crate) fn rules(&self, mix: &MixFlags, max_length: usize) -> Rules {
+        Rules {
+            loss_on: self.loss_on.unwrap_or_default(),
+            overlong: self.overlong.unwrap_or_default(),
+            contaminated: mix.contaminated.unwrap_or_default(),
+            dedup: self.dedup,
+            max_length,
+        }
+    }
+}
+
+/// Reads the files, says what was left out, and writes it into the report.
+///
+/// # Errors
+/// Exit 3 when a file is empty or none of its rows can be learned; exit 4 as [`data::load`] says.
+pub(crate) fn gather(
+    ctx: &Ctx,
+    args: &Args,
+    base: &Path,
+    settings: &Settings,
+    report: &mut TrainReport,
+) -> Result<Gathered, Failure> {
+    let Some(path) = &args.paths.data else { return Err(Failure::usage("--data is missing")) };
+    let share = share(&args.mix)?;
+    let seals = seals(ctx, &args.mix.check_against)?;
+    let rules = args.rows.rules(&args.mix, settings.train.max_length);
+    let template = args.rows.chat_template.as_deref();
+    let text = TextSource { base, template, now: ctx.clock.now() };
+    let read = |path: &Path, others: &[(&DataSet, (Reason, &str))]| -> Result<DataSet, Failure> {
+        let mut set = data::load(path, text, rules, None, &seals)?;
+        for (others, why) in others {
+            set.leave_out(others, *why);
+        }
+        for note in set.notes().iter().take(report::NAMED_ROWS) {
+            ctx.printer.note(note);
+        }
+        set.not_empty(path)?;
+        answers_only(&set, path)?;
+        Ok(set)
+    };
+    let evaluation = settings.control.eval_data.as_ref().map(|path| read(path, &[])).transpose()?;
+    let evaluated: Vec<(&DataSet, (Reason, &str))> = evaluation.iter().map(|set| (set, EVALUATED)).collect();
+    let mut set = read(path, &evaluated)?;
+    let held = set.hold_out(settings.control.eval_share);
+    set.not_empty(path)?;
+    report.dataset_sha256 = sha256_hex(&files::read(path)?);
+    report.add_set(&set);
+    let rows = set.lessons.len();
+    report.examples.new = rows;
+    let wire_of = |set: &DataSet| -> Vec<Value> { set.lessons.iter().map(|row| row.wire.clone()).collect() };
+    let mut wire = wire_of(&set);
+    let (mut drawn, mut pool) = (0, Vec::new());
+    if let Some(path) = &args.mix.replay {
+        let others = [evaluated.as_slice(), &[(&set, ANSWERED)]].concat();
+        let mut replay = read(path, &others)?;
+        // What is held out is never trained on, wherever it comes from.
+        let held = replay.hold_out(settings.control.eval_share).into_iter();
+        replay.dropped.extend(held.map(|row| Dropped::new(row.name, EVALUATED.0, EVALUATED.1)));
+        report.add_set(&replay);
+        wire.extend(wire_of(&replay));
+        pool = replay.into_answers();
+        let wanted = (rows as f64 * share / (1.0 - share)).round() as usize;
+        drawn = wanted.min(pool.len());
+        if drawn < wanted {
+            report.warnings.push(format!(
+                "{} holds {} rows, but a replay share of {share} takes {wanted} in each epoch: it is {:.2}",
+                path.display(),
+                pool.len(),
+                drawn as f64 / (drawn + rows) as f64
+            ));
+        }
+        (report.examples.replay, report.examples.replay_pool) = (drawn, pool.len());
+    }
+    let mut examples = set.into_answers();
+    examples.extend(pool);
+    let digest = digest(&examples, rows, drawn);
+    let held = evaluation.map_or(held, |set| set.lessons);
+    let held_out = (held.iter().map(|row| row.wire.clone()).collect(), data::answers(held));
+    report.examples.evaluation = held_out.1.len();
+    holdout::refuse_empty(&settings.control, held_out.1.len())?;
+    Ok(Gathered { examples, wire, rows, drawn, held_out, digest })
+}
+
+/// What training must not see: the evaluation sets of the home, if there is one, and further files.
+pub(crate) fn seals(ctx: &Ctx, files: &[std::path::PathBuf]) -> Result<Seals, Failure> {
+    let mut seals = Seals::of_home(ctx)?;
+    for file in files {
+        seals.add_file(file)?;
+    }
+    Ok(seals)
+}
+
+fn share(mix: &MixFlags) -> Result<f64, Failure> {
+    let share = mix.replay_share.unwrap_or(DEFAULT_SHARE);
+    if share > 0.0 && share < 1.0 {
+        return Ok(share);
+    }
+    Err(Failure::usage(format!("--replay-share is {share}, but it must be above 0 and below 1")))
+}
+
+fn answers_only(set: &DataSet, path: &Path) -> Result<(), Failure> {
+    if set.teaches == Teaches::Answers {
+        return Ok(());
+    }
+    let message = format!("{} holds {}, not answers to imitate", path.display(), set.teaches.name());
+    Err(Failure::refused(message)
+        .hint("write the wanted answers as `prompt` and `completion`, or as `messages`"))
+}
+
+/// Digest of tokens and what is scored among them.
+pub(crate) fn digest(examples: &[Encoded], rows: usize, drawn: usize) -> String {
+    let mut bytes = format!("{rows} {drawn}\n").into_bytes();
+    for row in examples {
+        let Encoded { example, .. } = row;
+        bytes.extend((example.tokens.len() as u64).to_le_bytes());
+        for (token, scored) in example.tokens.iter().zip(&example.scored) {
+            bytes.extend(token.to_le_bytes());
+            bytes.push(u8::from(*scored));
+        }
+    }
+    sha256_hex(&bytes)
+}
