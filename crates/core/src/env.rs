@@ -81,6 +81,11 @@ impl Env {
         self.0.get(name).map(String::as_str).filter(|value| !value.is_empty())
     }
 
+    /// Every name and value, in order of names.
+    pub fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
     /// Adds the pairs of `<home>/.env` that the environment does not have.
     pub fn overlay_file(&mut self, path: &Path) -> Result<(), Failure> {
         let text = match std::fs::read_to_string(path) {

@@ -96,19 +96,59 @@ pub fn run(mut command: Command, deadline: Duration, clock: &Clock, stop: &Stop)
 
 /// Ends a child's process group: SIGTERM, then SIGKILL.
 pub fn end(child: &mut Child, clock: &Clock) -> Result<std::process::ExitStatus, Failure> {
-    let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-    let signal = |signal| group.map(|group| kill_process_group(group, signal));
-    signal(Signal::TERM);
+    end_within(child, clock, GRACE)
+}
+
+/// As [`end`], with `grace` between the two signals.
+pub fn end_within(
+    child: &mut Child,
+    clock: &Clock,
+    grace: Duration,
+) -> Result<std::process::ExitStatus, Failure> {
+    let id = child.id();
+    signal_group(id, Signal::TERM);
     let asked = clock.elapsed();
-    while clock.elapsed() - asked < GRACE {
+    while clock.elapsed() - asked < grace {
         if let Some(status) = child.try_wait().or_fail(|| "cannot wait for a child".into())? {
-            signal(Signal::KILL);
+            end_group(id);
             return Ok(status);
         }
         std::thread::sleep(Duration::from_millis(10));
     }
-    signal(Signal::KILL);
+    end_group(id);
     child.wait().or_fail(|| "cannot wait for a child".into())
+}
+
+/// Kills whatever a child that has ended left running in its group.
+pub fn end_group(id: u32) {
+    signal_group(id, Signal::KILL);
+}
+
+fn signal_group(id: u32, signal: Signal) {
+    if let Some(group) = i32::try_from(id).ok().and_then(Pid::from_raw) {
+        let _ = kill_process_group(group, signal);
+    }
+}
+
+/// Ends the group of a process that an earlier run of this program started and could not end. Only one that
+/// carries `mark` (`NAME=value`) in its environment is touched: ids are used again. True when there was one.
+pub fn end_stray(id: u32, mark: &str, grace: Duration) -> bool {
+    let alive = || {
+        let environment = std::fs::read(format!("/proc/{id}/environ")).unwrap_or_default();
+        environment.split(|byte| *byte == 0).any(|pair| pair == mark.as_bytes())
+    };
+    if !alive() {
+        return false;
+    }
+    signal_group(id, Signal::TERM);
+    let step = Duration::from_millis(20);
+    let mut waited = Duration::ZERO;
+    while alive() && waited < grace {
+        std::thread::sleep(step);
+        waited += step;
+    }
+    end_group(id);
+    true
 }
 
 fn drain(pipe: Option<impl Read + Send + 'static>) -> Option<std::thread::JoinHandle<String>> {
@@ -215,6 +255,27 @@ mod tests {
         assert_eq!(left_in_group(dir.path(), names), Some(600));
         let available = available_memory_bytes().unwrap();
         assert!(available > rss_bytes() && rss_bytes() > 1 << 20, "{available}");
+    }
+
+    #[test]
+    fn a_stray_is_ended_only_by_its_mark() {
+        let mut command = shell("sleep 60");
+        command.env("NIGHTSHIFT_TEST_MARK", "a");
+        prepare(&mut command);
+        let mut child = command.spawn().unwrap();
+        // Until the new program has taken the place of the fork, its environment is ours.
+        let carries = || {
+            let pairs = std::fs::read(format!("/proc/{}/environ", child.id())).unwrap_or_default();
+            String::from_utf8_lossy(&pairs).contains("NIGHTSHIFT_TEST_MARK=a")
+        };
+        while !carries() {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let short = Duration::from_millis(200);
+        assert!(!end_stray(child.id(), "NIGHTSHIFT_TEST_MARK=b", short));
+        assert!(child.try_wait().unwrap().is_none(), "another job's process is left alone");
+        assert!(end_stray(child.id(), "NIGHTSHIFT_TEST_MARK=a", short));
+        assert!(!child.wait().unwrap().success());
     }
 
     #[test]

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -104,16 +104,10 @@ impl ChatTemplate {
     /// `now` answers `strftime_now`; the date printed is the UTC one.
     pub fn from_dir(dir: &Path, now: impl Fn() -> Timestamp + Send + Sync + 'static) -> Result<Self> {
         let settings = TokenizerSettings::read(dir)?;
-        let own_file = dir.join(TEMPLATE_FILE);
-        let (origin, source) = if let Some(source) = read_text(&own_file)? {
-            (own_file, source)
-        } else if let Some(source) = settings.as_ref().map(|s| template_key(s.file())).transpose()?.flatten()
-        {
-            (dir.join("tokenizer_config.json"), source)
-        } else {
+        let Some((origin, source)) = find(dir, settings.as_ref())? else {
             let hint = "the folder has no chat template there nor in tokenizer_config.json; \
                         take an instruction-tuned model, or give it a chat template";
-            return Err(ModelError::MissingFile { path: own_file, hint: hint.to_owned() });
+            return Err(ModelError::MissingFile { path: dir.join(TEMPLATE_FILE), hint: hint.to_owned() });
         };
         Ok(Self::from_source(&origin.display().to_string(), &source, now)?.with_special(settings.as_ref()))
     }
@@ -214,6 +208,21 @@ fn template_error(origin: &str, error: &Error) -> ModelError {
     let line = error.line().map(|line| format!(" (line {line})")).unwrap_or_default();
     let what = error.detail().map_or_else(|| error.kind().to_string(), str::to_owned);
     ModelError::Template { origin: origin.to_owned(), problem: format!("{what}{line}") }
+}
+
+/// The template text of a model folder, if it has one.
+pub(crate) fn source(dir: &Path) -> Result<Option<String>> {
+    Ok(find(dir, TokenizerSettings::read(dir)?.as_ref())?.map(|(_, source)| source))
+}
+
+/// The template text and the file it stands in.
+fn find(dir: &Path, settings: Option<&TokenizerSettings>) -> Result<Option<(PathBuf, String)>> {
+    let own_file = dir.join(TEMPLATE_FILE);
+    if let Some(source) = read_text(&own_file)? {
+        return Ok(Some((own_file, source)));
+    }
+    let source = settings.map(|settings| template_key(settings.file())).transpose()?.flatten();
+    Ok(source.map(|source| (dir.join("tokenizer_config.json"), source)))
 }
 
 /// `chat_template` of tokenizer_config.json: text, or a list of named texts.

@@ -85,6 +85,13 @@ fn norms<T: Real>(module: &LoraModule<T>, weight: &Weight<T>, threads: Threads, 
     norms
 }
 
+/// L2 norm of one row.
+pub(crate) fn norm<T: Real>(row: &[T]) -> T {
+    let mut norm = [T::ZERO];
+    vectorised(Norms, (row, &mut norm));
+    norm[0]
+}
+
 struct Norms;
 
 impl<T: Real> Kernel<(&[T], &mut [T])> for Norms {

@@ -7,6 +7,7 @@
 use crate::config::ModelConfig;
 use crate::lora::{Adapter, Target};
 use crate::loss;
+use crate::packed::PANEL;
 use crate::share::divide;
 use crate::simd::LANES;
 use crate::threads::Threads;
@@ -89,14 +90,16 @@ pub struct Footprint<'a> {
     dropout: bool,
     dora: bool,
     checkpointing: bool,
+    /// Whether matrices are made dense panel by panel.
+    packed: bool,
     /// The workspace itself, then those of the threads that share a pass.
     rooms: Vec<Room>,
     most_shares: usize,
 }
 
 impl<'a> Footprint<'a> {
-    /// Nothing computed yet.
-    pub fn new(config: &'a ModelConfig, adapter: &Adapter, threads: Threads) -> Self {
+    /// Nothing computed yet. `packed`: some matrix of the base is not held as f32.
+    pub fn new(config: &'a ModelConfig, adapter: &Adapter, threads: Threads, packed: bool) -> Self {
         let mut ranks = vec![[0; 7]; config.num_layers];
         for ((layer, target), module) in &adapter.modules {
             if let Some(ranks) = ranks.get_mut(*layer) {
@@ -108,7 +111,18 @@ impl<'a> Footprint<'a> {
         let (parameters, dropout) = (adapter.parameters(), adapter.config.dropout > 0.0);
         let dora = adapter.config.dora;
         let checkpointing = false;
-        Self { config, threads, parameters, ranks, dropout, dora, checkpointing, rooms, most_shares: 1 }
+        Self {
+            config,
+            threads,
+            parameters,
+            ranks,
+            dropout,
+            dora,
+            checkpointing,
+            packed,
+            rooms,
+            most_shares: 1,
+        }
     }
 
     /// Passes keep only the input of each layer; see [`crate::Workspace::set_checkpointing`].
@@ -194,7 +208,8 @@ impl<'a> Footprint<'a> {
         let widest = h.max(inner).max(q);
         let lora = trained.rows * (rank + if self.dropout { 2 * widest } else { 0 });
         let scaled = if self.dora { trained.rows * widest } else { 0 };
-        kept + inputs + forward + backward + lora + scaled + longest * config.head_dim
+        let panel = if self.packed { (PANEL * room.threads).max(widest) } else { 0 };
+        kept + inputs + forward + backward + lora + scaled + panel + longest * config.head_dim
     }
 
     /// Numbers that a layer keeps when `n` rows enter and `m` rows leave it.
@@ -257,7 +272,7 @@ mod tests {
         for (threads, dropout, dora, checkpointing) in cases.into_iter().chain(more) {
             let mut adapter = adapter(&config, dropout, dora);
             adapter.prepare(&model, Threads::ONE);
-            let mut footprint = Footprint::new(&config, &adapter, Threads::new(threads));
+            let mut footprint = Footprint::new(&config, &adapter, Threads::new(threads), false);
             footprint.set_checkpointing(checkpointing);
             let mut ws = Workspace::new(threads);
             ws.set_checkpointing(checkpointing);
@@ -280,7 +295,7 @@ mod tests {
     fn the_optimiser_and_the_base_are_counted() {
         let config = tiny::config();
         let adapter = adapter(&config, 0.0, false);
-        let mut footprint = Footprint::new(&config, &adapter, Threads::ONE);
+        let mut footprint = Footprint::new(&config, &adapter, Threads::ONE, false);
         footprint.train(&batch(&[10]).1);
         let moments = AdamW::<f32>::default();
         assert!(moments.moments(&[]).is_empty());

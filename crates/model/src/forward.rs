@@ -17,7 +17,7 @@ use crate::rope::Turn;
 use crate::simd::{Kernel, all_finite, vectorised};
 use crate::swiglu;
 use crate::threads::Threads;
-use crate::workspace::{Extent, LayerActs, Workspace, fit};
+use crate::workspace::{Extent, LayerActs, Workspace, copy_into, fit};
 
 /// Keeps the noise on embeddings apart from every dropout mask of the same seed.
 const NOISE_KEY: u64 = 0x6E65_6674_756E_6521;
@@ -248,8 +248,7 @@ impl<T: Real> LayerPass<'_, T> {
             gather(&acts.o, wanted, config.q_width(), &mut scratch.o_rows);
             &scratch.o_rows
         } else {
-            acts.mid.clear();
-            acts.mid.extend_from_slice(&acts.x);
+            copy_into(&mut acts.mid, &acts.x);
             &acts.o
         };
         let rows = acts.mid.len() / hidden;
@@ -265,8 +264,7 @@ impl<T: Real> LayerPass<'_, T> {
         self.project(Target::Up, h, Store::Replace, up, &mut acts.kept[Target::Up as usize], linear);
         let act = fit(&mut scratch.act, inner);
         swiglu::forward(threads, gate, up, act);
-        x.clear();
-        x.extend_from_slice(&acts.mid);
+        copy_into(x, &acts.mid);
         self.project(Target::Down, act, Store::Add, x, &mut acts.kept[Target::Down as usize], linear);
     }
 

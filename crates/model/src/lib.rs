@@ -11,6 +11,7 @@
 
 mod attention;
 mod backward;
+mod base_norms;
 pub mod batch;
 pub mod cache;
 pub mod chat;
@@ -25,12 +26,14 @@ pub mod fingerprint;
 pub mod footprint;
 mod forward;
 pub mod generate;
+pub mod gguf;
 pub mod grads;
 mod json_file;
 mod linear;
 pub mod lora;
 pub mod loss;
 mod matmul;
+pub mod merge;
 pub mod modules;
 pub mod nf4;
 mod norm;
@@ -58,6 +61,7 @@ pub mod weight;
 mod weights;
 pub mod workspace;
 
+pub use base_norms::base_norms;
 pub use batch::Packed;
 pub use cache::KvCache;
 pub use chat::{Chat, ChatTemplate, Message, Rendered};
@@ -69,10 +73,12 @@ pub use example::{Example, Judged, Preference, encode_chat, encode_example, enco
 pub use fingerprint::base_fingerprint;
 pub use footprint::{Footprint, Span, base_bytes};
 pub use generate::{Finish, GenerateOptions, Generation, TokenOut, generate};
+pub use gguf::{AdapterExport, BaseExport, GgufFile, GgufType, GgufValue, export_adapter, export_base};
 pub use grads::{Grads, LoraGrad};
 pub use lora::{Adapter, Factor, LoraConfig, LoraModule, ModuleKey, Target, peft_name};
 pub use loss::Loss;
 pub use matmul::calibrate;
+pub use merge::{Merged, WeightType, merge};
 pub use modules::{ModuleForm, ModuleRules};
 pub use nf4::Nf4;
 pub use optim::{AdamW, Parameter, Schedule, ScheduleKind};

@@ -12,7 +12,7 @@ use crate::weight::{Numbers, Weight};
 use crate::workspace::fit;
 
 /// Numbers of a panel for each thread, unless a single row is longer.
-const PANEL: usize = 1 << 18;
+pub(crate) const PANEL: usize = 1 << 18;
 
 /// y (+)= x Wᵀ; `x` is `[rows, in]`, `y` `[rows, out]`, `panel` scratch.
 pub(crate) fn times_transposed<T: Real>(

@@ -123,6 +123,12 @@ pub(crate) fn frequencies(config: &ModelConfig) -> Vec<f64> {
     }
 }
 
+/// By how much each plain frequency is divided, `[head_dim / 2]`: what llama.cpp keeps as `rope_freqs`.
+pub(crate) fn divisors(config: &ModelConfig) -> Vec<f32> {
+    let plain = frequencies(&ModelConfig { rope_scaling: None, ..config.clone() });
+    plain.iter().zip(frequencies(config)).map(|(plain, stretched)| (plain / stretched) as f32).collect()
+}
+
 fn stretch(frequency: f64, scaling: &Llama3Scaling) -> f64 {
     let original = scaling.original_max_position_embeddings as f64;
     let wavelength = std::f64::consts::TAU / frequency;

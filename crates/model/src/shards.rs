@@ -15,7 +15,7 @@ use crate::tensor_file::{Entry, TensorFile};
 
 /// Name of the single weights file.
 pub(crate) const WEIGHTS_FILE: &str = "model.safetensors";
-const INDEX_FILE: &str = "model.safetensors.index.json";
+pub(crate) const INDEX_FILE: &str = "model.safetensors.index.json";
 
 /// Every weights file of a folder, headers checked.
 #[derive(Debug)]
@@ -49,6 +49,14 @@ impl Shards {
     /// Whether there is a tensor of this name.
     pub(crate) fn names_contain(&self, name: &str) -> bool {
         self.places.contains_key(name)
+    }
+
+    /// Every weights file with the names of its tensors, sorted.
+    pub(crate) fn files(&self) -> Vec<(&Path, Vec<&str>)> {
+        self.files
+            .iter()
+            .map(|file| (file.path(), file.entries().keys().map(String::as_str).collect()))
+            .collect()
     }
 
     /// Type and shape of a tensor.

@@ -185,10 +185,21 @@ impl<T: Real> Workspace<T> {
     }
 }
 
-/// Makes `buffer` exactly `len` long. Contents are stale, memory is kept when it shrinks.
+/// Makes `buffer` exactly `len` long. Contents are stale, memory is kept when it shrinks. What is too
+/// small is given back before more is asked for: grown in place, each buffer would leave a hole of its old
+/// size behind, and there are dozens for each layer.
 pub(crate) fn fit<T: Real>(buffer: &mut Vec<T>, len: usize) -> &mut [T] {
+    if buffer.capacity() < len {
+        *buffer = Vec::new();
+        buffer.reserve_exact(len);
+    }
     buffer.resize(len, T::ZERO);
     buffer
+}
+
+/// Makes `buffer` a copy of `values`, as [`fit`] does.
+pub(crate) fn copy_into<T: Real>(buffer: &mut Vec<T>, values: &[T]) {
+    fit(buffer, values.len()).copy_from_slice(values);
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use clap::{Subcommand, ValueEnum};
 use nightshift_core::config::{Dtype, Quantize, Schedule};
 
 use crate::control::ControlFlags;
+use crate::engine::EngineFlags;
 use crate::objective::ObjectiveFlags;
 use crate::variant::{self, Names, VariantFlags};
 
@@ -43,6 +44,77 @@ pub enum Command {
     Data(DataArgs),
     /// Show what an adapter folder holds, and what is wrong with it
     Inspect(InspectArgs),
+    /// Write base + adapter as one model folder
+    Merge(MergeArgs),
+    /// Write an adapter, or without one a model, as a GGUF file for llama.cpp and Ollama
+    Export(ExportArgs),
+}
+
+/// Arguments of `merge`.
+#[derive(Debug, Clone, PartialEq, clap::Args)]
+pub struct MergeArgs {
+    /// The base model's folder [default: `base` of nightshift.yaml]
+    #[arg(long, value_name = "DIR")]
+    pub base: Option<PathBuf>,
+    /// The adapter's folder
+    #[arg(long, value_name = "DIR")]
+    pub adapter: PathBuf,
+    /// Write the model here: a new or empty folder
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Type of the weights that are written
+    #[arg(long, value_name = "TYPE", default_value = "same")]
+    pub dtype: MergeType,
+    /// Do not hold the result against base + adapter (the check loads the model in f32)
+    #[arg(long)]
+    pub no_check: bool,
+}
+
+/// Types of merged weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum MergeType {
+    /// Each tensor as it is in the base
+    Same,
+    /// 32-bit float
+    F32,
+    /// bfloat16
+    Bf16,
+    /// IEEE half
+    F16,
+}
+
+/// Arguments of `export`.
+#[derive(Debug, Clone, PartialEq, clap::Args)]
+pub struct ExportArgs {
+    /// Form of the file
+    #[arg(long, value_name = "FORM", value_parser = ["gguf"], default_value = "gguf")]
+    pub format: String,
+    /// The base model's folder, or a merged one [default: `base` of nightshift.yaml]
+    #[arg(long, value_name = "DIR")]
+    pub base: Option<PathBuf>,
+    /// The adapter's folder; without it the model itself is exported
+    #[arg(long, value_name = "DIR")]
+    pub adapter: Option<PathBuf>,
+    /// Write this file
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+    /// Type of a model's matrices [default: f32]; adapters are always f32
+    #[arg(long, value_name = "TYPE")]
+    pub dtype: Option<ExportType>,
+    /// Leave a model's vocabulary out: it then computes on token ids only
+    #[arg(long)]
+    pub no_vocabulary: bool,
+}
+
+/// Types of exported matrices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ExportType {
+    /// 32-bit float
+    F32,
+    /// IEEE half
+    F16,
+    /// bfloat16
+    Bf16,
 }
 
 /// Arguments of `evaluate`.
@@ -314,6 +386,9 @@ pub struct SettingFlags {
     /// How the run is watched and when it ends.
     #[command(flatten)]
     pub control: ControlFlags,
+    /// Who trains.
+    #[command(flatten)]
+    pub engine: EngineFlags,
 }
 
 #[cfg(test)]

@@ -4,16 +4,22 @@ use std::path::{Path, PathBuf};
 
 use nightshift_core::jiff::Timestamp;
 use nightshift_core::release::{self, MANIFEST};
-use nightshift_core::{Exit, Failure, config};
+use nightshift_core::{Exit, Failure, config, files};
 use nightshift_model::{
     Adapter, ChatTemplate, Dtype, Model, ModelConfig, ModelError, Quantise, Storage, Threads, Tokenizer,
     base_fingerprint,
 };
 use serde::Serialize;
+use serde_json::Value;
+
+use crate::publish::TRAINING_CONFIG;
 
 /// What to do about a template.
 pub(crate) const CHAT_TEMPLATE_HINT: &str = "--chat-template FILE names another Jinja template; it must begin \
      each answer where its generation prompt ends, and end it with an end-of-turn token";
+
+/// Bytes of one number in NF4: half a byte, a byte for 64 of them, and a float for 256 of those.
+pub(crate) const NF4_BYTES: f64 = 0.5 + 1.0 / 64.0 + 4.0 / (64.0 * 256.0);
 
 /// How rows become tokens.
 #[derive(Debug, Clone)]
@@ -143,29 +149,42 @@ impl Base {
     /// Reads an adapter made for this base; one that names another base in its manifest is refused.
     pub(crate) fn adapter(&self, dir: &Path, threads: usize) -> Result<Adapter, Failure> {
         let mut adapter = Adapter::load(dir, &self.model.config).map_err(refused)?;
-        self.refuse_foreign(dir)?;
+        check_made_for(dir, &self.dir, Some(&self.fingerprint))?;
         adapter.prepare(&self.model, Threads::new(threads));
         Ok(adapter)
     }
+}
 
-    /// Refuses an adapter whose manifest names another base.
-    pub(crate) fn refuse_foreign(&self, adapter: &Path) -> Result<(), Failure> {
-        if !adapter.join(MANIFEST).exists() {
-            return Ok(());
-        }
-        let manifest = release::load_manifest(adapter)?;
-        if manifest.base_fingerprint == self.fingerprint {
-            return Ok(());
-        }
-        let message = format!(
-            "{} was trained on the base {}, not on {} ({})",
-            adapter.display(),
-            short(&manifest.base_fingerprint),
-            self.dir.display(),
-            short(&self.fingerprint)
-        );
-        Err(Failure::refused(message).hint("name the base it was trained on with --base"))
+/// Refuses an adapter that names another base: in its manifest, or in the settings that a direct training
+/// writes beside it. One that names none (made elsewhere) passes. `fingerprint` is that of the base in
+/// `base_dir`, computed here when it is not known and needed.
+pub(crate) fn check_made_for(dir: &Path, base_dir: &Path, fingerprint: Option<&str>) -> Result<(), Failure> {
+    let Some(named) = named_base(dir)? else { return Ok(()) };
+    let found = match fingerprint {
+        Some(fingerprint) => fingerprint.to_owned(),
+        None => base_fingerprint(base_dir).map_err(refused)?,
+    };
+    if named == found {
+        return Ok(());
     }
+    let message = format!(
+        "{} was trained on the base {}, not on {} ({})",
+        dir.display(),
+        short(&named),
+        base_dir.display(),
+        short(&found)
+    );
+    Err(Failure::refused(message).hint("name the base it was trained on with --base"))
+}
+
+/// The fingerprint of the base that an adapter was trained on, where its folder says so.
+fn named_base(dir: &Path) -> Result<Option<String>, Failure> {
+    if dir.join(MANIFEST).exists() {
+        return Ok(Some(release::load_manifest(dir)?.base_fingerprint));
+    }
+    let text = files::read_text_if_any(&dir.join(TRAINING_CONFIG))?;
+    let config: Option<Value> = text.and_then(|text| serde_json::from_str(&text).ok());
+    Ok(config.and_then(|config| config["base_fingerprint"].as_str().map(str::to_owned)))
 }
 
 /// The first 12 digits of a digest.
@@ -176,6 +195,16 @@ pub(crate) fn short(digest: &str) -> &str {
 /// The shape of a base model, without its weights.
 pub(crate) fn shape(dir: &Path) -> Result<ModelConfig, Failure> {
     ModelConfig::from_dir(dir).map_err(refused)
+}
+
+/// Bytes that one number of a layer's matrices, and one of embedding and head, will take in memory.
+pub(crate) fn bytes_per_number(dir: &Path, storage: Storage) -> (f64, f64) {
+    let table = if storage.dtype == Dtype::Bf16 { 2.0 } else { 4.0 };
+    // A folder that is quantised already stays so, whatever the settings say.
+    let config = files::read(&dir.join("config.json")).unwrap_or_default();
+    let config: Value = serde_json::from_slice(&config).unwrap_or_default();
+    let quantised = storage.quantise == Quantise::Nf4 || config["quantization_config"].is_object();
+    (if quantised { NF4_BYTES } else { table }, table)
 }
 
 /// A model, adapter or template that cannot be used: exit 4; a file that cannot be read or written, and a

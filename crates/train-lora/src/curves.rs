@@ -160,6 +160,8 @@ fn record(step: Option<&StepMetric>, eval: Option<&EvalMetric>, tokens_total: us
     if let Some(loss) = eval.and_then(|eval| eval.loss) {
         values.push(("eval/loss", loss));
     }
+    // An external trainer may not have told everything.
+    values.retain(|(_, value)| value.is_finite());
     let number = step.map_or(0, |step| step.step);
     let at = step.map(|step| step.at_s).or(eval.map(|eval| eval.at_s)).unwrap_or_default();
     tensorboard::scalars(at, number, &values)

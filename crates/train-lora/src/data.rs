@@ -28,11 +28,12 @@ use nightshift_core::training_row::TrainingRow;
 use nightshift_model::{Example, Message, ModelError, encode_example};
 use nightshift_verify::words;
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use crate::base::{CHAT_TEMPLATE_HINT, Text};
 
 pub(crate) use row::Teaches;
-pub(crate) use set::{DataSet, Lesson, Noted, Rules, Taught, conversations, load, questions};
+pub(crate) use set::{DataSet, Lesson, Noted, Rules, Taught, examples, load, questions};
 
 /// One conversation; its last turn is the answer that is learned.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -41,6 +42,13 @@ pub(crate) struct Record {
     pub(crate) name: String,
     /// The turns, the answer last.
     pub(crate) messages: Vec<Message>,
+}
+
+impl Record {
+    /// As an external trainer reads it.
+    pub(crate) fn wire(&self) -> Value {
+        json!({"id": self.name, "messages": self.messages})
+    }
 }
 
 /// Why a row does not take part.

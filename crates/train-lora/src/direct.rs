@@ -11,16 +11,18 @@ use nightshift_core::{Ctx, Failure, Outcome, files};
 use nightshift_model::{Adapter, ModelConfig, Threads, adapter_bytes};
 
 use crate::args::{Args, SettingFlags};
-use crate::base::{self, Base, refused};
+use crate::base::{self, Base, check_made_for, refused};
 use crate::checkpoint::Checkpoints;
 use crate::curves::{self, Places};
-use crate::gather::{Gathered, gather};
+use crate::engine::{self, Request};
+use crate::gather::{self, Gathered, gather};
 use crate::memory;
 use crate::objective::Objective;
+use crate::order::Order;
 use crate::publish::{Folder, METRICS};
 use crate::report::TrainReport;
 use crate::settings::Settings;
-use crate::train::{self, Job, News};
+use crate::train::{self, Job, News, Trained};
 use crate::variant;
 
 const CHECKPOINTS: &str = ".checkpoints";
@@ -32,6 +34,10 @@ pub(crate) fn run(ctx: &Ctx, args: &Args, data: &Path, out: &Path) -> Result<Out
     let base_dir = args.paths.base.clone().map_or_else(|| ctx.base(), Ok)?;
     check_out(out)?;
     settings.objective = Objective::new(&args.objective)?;
+    if settings.engine.is_some() && settings.objective != Objective::Imitate {
+        return Err(Failure::usage("an external trainer imitates answers: it knows no --objective")
+            .hint("leave out --engine, or --objective"));
+    }
     let shape = base::shape(&base_dir)?;
     let start = args.paths.init_adapter.as_deref();
     let mut adapter = match start {
@@ -40,45 +46,37 @@ pub(crate) fn run(ctx: &Ctx, args: &Args, data: &Path, out: &Path) -> Result<Out
     };
     let mut report = TrainReport { path: Some(out.display().to_string()), ..TrainReport::default() };
     let gathered = gather(ctx, args, &base_dir, &settings, &mut report)?;
-    let Gathered { examples, evaluation, rows, drawn, .. } = &gathered;
-    let order = settings.order(*rows, examples.len() - rows, *drawn);
-    let both = [examples.as_slice(), evaluation.as_slice()];
-    let memory = memory::check(&memory::shape(&shape, &adapter, &settings, both), &settings, &order)?;
+    let order = settings.order(gathered.rows, gathered.examples.len() - gathered.rows, gathered.drawn);
+    if settings.engine.is_none() {
+        let rows = [gathered.examples.as_slice(), gathered.held_out.1.as_slice()];
+        let shape = memory::shape((&base_dir, &shape), &adapter, &settings, rows);
+        report.memory = Some(memory::check(&shape, &settings, &order)?);
+    }
     let base = Base::load(&base_dir, settings.storage())?;
     adapter.prepare(&base.model, Threads::new(train::threads(settings.train.threads)));
-    start.map_or(Ok(()), |dir| base.refuse_foreign(dir))?;
+    start.map_or(Ok(()), |dir| check_made_for(dir, &base_dir, Some(&base.fingerprint)))?;
     report.base_fingerprint.clone_from(&base.fingerprint);
-    (report.base_held, report.memory) = (base.held(), Some(memory));
+    report.base_held = base.held();
+    report.add_form(&adapter, &base.model.config);
     if ctx.dry_run {
         report.steps = settings.max_steps.unwrap_or(usize::MAX).min(order.total_steps());
-        let (steps, memory) = (report.steps, memory.sentence());
-        let text = format!("would train {} rows in {steps} steps, with {memory}", order.per_epoch());
+        let text = planned(&report, order.per_epoch());
         return Ok(Outcome::done(&report, text).status("planned"));
     }
-    let checkpoints = checkpoints(ctx, &settings, &gathered, &adapter, &base, out)?;
-    let name = sha256_hex(checkpoints.identity.to_string().as_bytes());
-    let job = Job {
-        ctx,
-        model: &base.model,
-        examples,
-        evaluation,
-        order,
-        settings: &settings,
-        places: Places::new(out, settings.control.tensorboard.as_deref(), &name[..16]),
-        checkpoints,
-    };
-    let trained = train::train(&job, adapter, &|news| {
-        if let News::Note(line) = news {
-            ctx.printer.note(line);
-        }
-    })?;
+    report.warnings.iter().for_each(|warning| ctx.printer.note(&format!("warning: {warning}")));
+    let said = report.warnings.len();
+    let checkpoints = checkpoints((ctx, &settings), &gathered, &adapter, &base, out)?;
+    let (folder, base_name) = (checkpoints.folder.clone(), checkpoints.base_name.clone());
+    let run_key = sha256_hex(checkpoints.identity.to_string().as_bytes())[..16].to_owned();
+    let places = Places::new(out, settings.control.tensorboard.as_deref(), &run_key);
+    let run = Run { ctx, settings: &settings, base: &base, gathered: &gathered, run_key, places: &places };
+    let trained = run.train(order, (adapter, start.is_some()), checkpoints, &mut report)?;
     report.add(&trained);
-    let places = [&base.dir, data, out].map(|path| path.display().to_string());
-    let folder = Folder::new(&trained, &base, &job.checkpoints.base_name, (ctx, &settings, &report, places));
-    folder.replace(out)?;
-    curves::complete_events(&job.places, &trained.steps, &trained.evals)?;
-    files::remove_dir(&job.checkpoints.folder)?;
-    for warning in &report.warnings {
+    let names = [&base.dir, data, out].map(|path| path.display().to_string());
+    Folder::new(&trained, &base, &base_name, (ctx, &settings, &report, names)).replace(out)?;
+    curves::complete_events(&places, &trained.steps, &trained.evals)?;
+    files::remove_dir(&folder)?;
+    for warning in &report.warnings[said..] {
         ctx.printer.note(&format!("warning: {warning}"));
     }
     let text = format!("wrote {}: {}", out.display(), report.sentence());
@@ -88,8 +86,7 @@ pub(crate) fn run(ctx: &Ctx, args: &Args, data: &Path, out: &Path) -> Result<Out
 /// Where the run's state is kept, and under which identity: another base, other tokens, other settings or
 /// another start are another run.
 fn checkpoints<'a>(
-    ctx: &Ctx,
-    settings: &Settings,
+    (ctx, settings): (&Ctx, &Settings),
     gathered: &Gathered,
     start: &Adapter,
     base: &'a Base,
@@ -104,6 +101,7 @@ fn checkpoints<'a>(
     let mut identity = settings.identity();
     identity["base_fingerprint"] = base.fingerprint.as_str().into();
     identity["rows_sha256"] = gathered.digest.as_str().into();
+    identity["evaluation_sha256"] = gather::digest(&gathered.held_out.1, 0, 0).into();
     identity["start_sha256"] = sha256_hex(&start).into();
     // Here it only ends the run; a resumed one may be given more time.
     identity.as_object_mut().map(|identity| identity.remove("max_minutes"));
@@ -123,7 +121,7 @@ fn check_out(out: &Path) -> Result<(), Failure> {
     let ours = out.join(CHECKPOINTS).exists();
     let foreign = |path: &std::path::PathBuf| {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        !name.starts_with('.') && !(ours && name == METRICS)
+        !(name.starts_with('.') || ours && name == METRICS)
     };
     let occupied = files::list(out)?.iter().any(foreign);
     if occupied && !out.join(ADAPTER_CONFIG).exists() {
@@ -131,6 +129,70 @@ fn check_out(out: &Path) -> Result<(), Failure> {
         return Err(Failure::usage(message).hint("name a new folder with --out"));
     }
     Ok(())
+}
+
+/// What `--dry-run` says.
+fn planned(report: &TrainReport, rows: usize) -> String {
+    let (steps, size) = (report.steps, report.adapter_bytes as f64 / 1e6);
+    let memory = report.memory.map_or_else(String::new, |memory| format!(", with {}", memory.sentence()));
+    format!("would train {rows} rows in {steps} steps to an adapter of {size:.1} MB{memory}")
+}
+
+/// A direct training about to begin.
+struct Run<'a> {
+    ctx: &'a Ctx,
+    settings: &'a Settings,
+    base: &'a Base,
+    gathered: &'a Gathered,
+    run_key: String,
+    places: &'a Places,
+}
+
+impl Run<'_> {
+    /// The training itself, here or by the external program. `start` is the adapter to begin with, and
+    /// whether it was given.
+    fn train(
+        &self,
+        order: Order,
+        (adapter, given): (Adapter, bool),
+        checkpoints: Checkpoints<'_>,
+        report: &mut TrainReport,
+    ) -> Result<Trained, Failure> {
+        let Self { ctx, settings, base, gathered, run_key, places } = self;
+        let (wire, evaluation) = &gathered.held_out;
+        if let Some(engine) = &settings.engine {
+            let request = Request {
+                ctx,
+                base,
+                settings,
+                wire: &gathered.wire,
+                examples: &gathered.examples,
+                held_out: (wire, evaluation),
+                order: &order,
+                run_key,
+                folder: &checkpoints.folder,
+                start: given.then_some(&adapter),
+            };
+            let (trained, done) = engine::train(&request, engine)?;
+            report.add_engine(done);
+            return Ok(trained);
+        }
+        let job = Job {
+            ctx,
+            model: &base.model,
+            examples: &gathered.examples,
+            evaluation,
+            order,
+            settings,
+            checkpoints,
+            places: (*places).clone(),
+        };
+        train::train(&job, adapter, &|news| {
+            if let News::Note(line) = news {
+                ctx.printer.note(line);
+            }
+        })
+    }
 }
 
 /// The adapter to go on from; its form holds, and flags that say otherwise are refused.

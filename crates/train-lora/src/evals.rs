@@ -4,7 +4,7 @@ use nightshift_model::Loss;
 use serde::{Deserialize, Serialize};
 
 /// One evaluation during a run.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct EvalMetric {
     /// Optimiser steps done before it; 0 is the start.
     pub(crate) step: usize,

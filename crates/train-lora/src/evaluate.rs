@@ -58,10 +58,10 @@ pub(crate) fn run(ctx: &Ctx, args: &EvaluateArgs) -> Result<Outcome, Failure> {
     if set.lessons.is_empty() {
         return Err(Failure::nothing(format!("{} holds no row to evaluate", args.data.display())));
     }
-    let DataSet { lessons, dropped, .. } = set;
-    let (examples, unwanted) = by_worth(lessons);
     let storage = base::storage(args.dtype.unwrap_or_default(), args.quantize.unwrap_or_default());
     let base = Base::load(&base_dir, storage)?;
+    let DataSet { lessons, dropped, .. } = set;
+    let (examples, unwanted) = by_worth(lessons);
     let threads = train::threads(args.threads.unwrap_or(ctx.config.train.threads));
     let adapter = args.adapter.as_deref().map(|dir| base.adapter(dir, threads)).transpose()?;
     let started = ctx.clock.elapsed();

@@ -4,15 +4,21 @@ use std::path::Path;
 
 use nightshift_core::random::sha256_hex;
 use nightshift_core::{Ctx, Failure, files};
+use serde_json::Value;
 
 use crate::args::{Args, MixFlags, RowFlags};
 use crate::base::TextSource;
-use crate::data::{self, DataSet, Encoded, Reason, Rules, Teaches, Verdict};
+use crate::data::{self, DataSet, Dropped, Encoded, Reason, Rules, Teaches, Verdict};
 use crate::holdout;
 use crate::objective::Objective;
 use crate::report::{self, TrainReport};
 use crate::seals::Seals;
 use crate::settings::Settings;
+
+/// Why a row that is evaluated on, or that has an answer already, does not take part.
+const EVALUATED: (Reason, &str) = (Reason::Evaluation, "its question is evaluated on");
+const ANSWERED: (Reason, &str) =
+    (Reason::Duplicate, "its question has an answer among the rows to be learned");
 
 /// Share of replayed rows when `--replay` comes without one.
 const DEFAULT_SHARE: f64 = 0.3;
@@ -22,12 +28,14 @@ const DEFAULT_SHARE: f64 = 0.3;
 pub(crate) struct Gathered {
     /// The rows of `--data`, then those of `--replay`.
     pub(crate) examples: Vec<Encoded>,
+    /// The same rows as an external trainer reads them.
+    pub(crate) wire: Vec<Value>,
     /// How many are of `--data`: all of them take part in every epoch.
     pub(crate) rows: usize,
     /// How many of the others each epoch draws.
     pub(crate) drawn: usize,
-    /// Rows that are evaluated on while training; may be none.
-    pub(crate) evaluation: Vec<Encoded>,
+    /// Rows that are evaluated on while training, in both forms.
+    pub(crate) held_out: (Vec<Value>, Vec<Encoded>),
     /// Digest of all tokens and what is scored among them: template, tokenizer, rules and files show in it.
     pub(crate) digest: String,
 }
@@ -62,37 +70,38 @@ pub(crate) fn gather(
     let rules = args.rows.rules(&args.mix, settings.train.max_length);
     let template = args.rows.chat_template.as_deref();
     let text = TextSource { base, template, now: ctx.clock.now() };
-    let read = |path: &Path, evaluated: Option<&DataSet>, others: Option<&DataSet>| {
+    let read = |path: &Path, others: &[(&DataSet, (Reason, &str))]| -> Result<DataSet, Failure> {
         let mut set = data::load(path, text, rules, wanted(settings), &seals)?;
-        if let Some(evaluated) = evaluated {
-            set.leave_out(evaluated, Reason::Evaluation, "its question is evaluated on");
-        }
-        if let Some(others) = others {
-            let why = "its question has an answer among the rows to be learned";
-            set.leave_out(others, Reason::Duplicate, why);
+        for (others, why) in others {
+            set.leave_out(others, *why);
         }
         for note in set.notes().iter().take(report::NAMED_ROWS) {
             ctx.printer.note(note);
         }
         set.not_empty(path)?;
         fits(&set, &settings.objective, path)?;
-        Ok::<_, Failure>(set)
+        Ok(set)
     };
-    let control = &settings.control;
-    let asked = control.eval_data.as_deref().map(|path| read(path, None, None)).transpose()?;
-    let mut set = read(path, asked.as_ref(), None)?;
-    let share = control.eval_share;
-    let mut evaluation = if asked.is_none() { set.hold_out(share) } else { Vec::new() };
+    let evaluation = settings.control.eval_data.as_ref().map(|path| read(path, &[])).transpose()?;
+    let evaluated: Vec<(&DataSet, (Reason, &str))> = evaluation.iter().map(|set| (set, EVALUATED)).collect();
+    let mut set = read(path, &evaluated)?;
+    let held = set.hold_out(settings.control.eval_share);
     set.not_empty(path)?;
     report.dataset_sha256 = sha256_hex(&files::read(path)?);
     report.add_set(&set);
     let rows = set.lessons.len();
     report.examples.new = rows;
+    let wire_of = |set: &DataSet| -> Vec<Value> { set.lessons.iter().map(|row| row.wire.clone()).collect() };
+    let mut wire = wire_of(&set);
     let (mut drawn, mut pool) = (0, Vec::new());
     if let Some(path) = &args.mix.replay {
-        let mut replay = read(path, asked.as_ref(), Some(&set))?;
-        replay.hold_out(if asked.is_none() { share } else { 0.0 });
+        let others = [evaluated.as_slice(), &[(&set, ANSWERED)]].concat();
+        let mut replay = read(path, &others)?;
+        // What is held out is never trained on, wherever it comes from.
+        let held = replay.hold_out(settings.control.eval_share).into_iter();
+        replay.dropped.extend(held.map(|row| Dropped::new(row.name, EVALUATED.0, EVALUATED.1)));
         report.add_set(&replay);
+        wire.extend(wire_of(&replay));
         pool = replay.into_examples();
         let wanted = (rows as f64 * replayed / (1.0 - replayed)).round() as usize;
         drawn = wanted.min(pool.len());
@@ -106,13 +115,14 @@ pub(crate) fn gather(
         }
         (report.examples.replay, report.examples.replay_pool) = (drawn, pool.len());
     }
-    evaluation.extend(asked.into_iter().flat_map(DataSet::into_examples));
-    holdout::refuse_empty(control, evaluation.len())?;
-    report.examples.evaluation = evaluation.len();
     let mut examples = set.into_examples();
     examples.extend(pool);
-    let digest = digest(&examples, &evaluation, &format!("{rows} {drawn}"));
-    Ok(Gathered { examples, rows, drawn, evaluation, digest })
+    let digest = digest(&examples, rows, drawn);
+    let held = evaluation.map_or(held, |set| set.lessons);
+    let held_out = (held.iter().map(|row| row.wire.clone()).collect(), data::examples(held));
+    report.examples.evaluation = held_out.1.len();
+    holdout::refuse_empty(&settings.control, held_out.1.len())?;
+    Ok(Gathered { examples, wire, rows, drawn, held_out, digest })
 }
 
 /// What training must not see: the evaluation sets of the home, if there is one, and further files.
@@ -153,9 +163,10 @@ fn fits(set: &DataSet, objective: &Objective, path: &Path) -> Result<(), Failure
     })
 }
 
-fn digest(examples: &[Encoded], evaluation: &[Encoded], counts: &str) -> String {
-    let mut bytes = format!("{counts} {}\n", evaluation.len()).into_bytes();
-    for row in examples.iter().chain(evaluation) {
+/// Digest of tokens, what is scored among them, and what is said of the answers.
+pub(crate) fn digest(examples: &[Encoded], rows: usize, drawn: usize) -> String {
+    let mut bytes = format!("{rows} {drawn}\n").into_bytes();
+    for row in examples {
         bytes.push(match row.verdict {
             Verdict::Imitate => 0,
             Verdict::Better(_) => 1,

@@ -3,29 +3,50 @@
 //! By a hash of the question (case and white space aside) and of nothing else: the same question falls on
 //! the same side in every file and every night, so no night trains on what another one evaluates on.
 
-use std::collections::HashSet;
+use std::path::Path;
 
 use nightshift_core::Failure;
+use nightshift_core::jiff::Timestamp;
 use nightshift_core::random::sha256_hex;
+use nightshift_model::Message;
 
+use crate::args::{Contaminated, LossOn, Overlong};
+use crate::base::TextSource;
 use crate::control::Control;
-use crate::data::{Dropped, Reason, Record, question_key};
+use crate::data::{self, DataSet, Rules, Teaches, question_key};
+use crate::seals::Seals;
+use crate::settings::Settings;
 
-/// Whether a question belongs to the held-out share; `key` is its one form ([`question_key`]).
-pub(crate) fn holds(key: &str, share: f64) -> bool {
-    let digest = sha256_hex(format!("nightshift evaluation 1\n{key}").as_bytes());
+/// Whether a conversation's question belongs to the held-out share.
+pub(crate) fn holds(messages: &[Message], share: f64) -> bool {
+    holds_key(&question_key(messages), share)
+}
+
+/// As [`holds`], for a question in its one form.
+pub(crate) fn holds_key(question: &str, share: f64) -> bool {
+    let digest = sha256_hex(format!("nightshift evaluation 1\n{question}").as_bytes());
     let number = u64::from_str_radix(&digest[..16], 16).unwrap_or(u64::MAX);
     (number as f64) < share * 2.0_f64.powi(64)
 }
 
-/// Rows whose question is none of `kept`; the others join `dropped`.
-pub(crate) fn without(records: Vec<Record>, kept: &[Record], dropped: &mut Vec<Dropped>) -> Vec<Record> {
-    let keys: HashSet<String> = kept.iter().map(|record| question_key(&record.messages)).collect();
-    let (train, equal): (Vec<Record>, Vec<Record>) =
-        records.into_iter().partition(|record| !keys.contains(&question_key(&record.messages)));
-    let why = "its question is evaluated on";
-    dropped.extend(equal.into_iter().map(|record| Dropped::new(record.name, Reason::Evaluation, why)));
-    train
+/// The rows of `--eval-data` of a night. What a gate or a report set asks is left out by name: the gate must
+/// not have chosen the state that it judges.
+pub(crate) fn file(
+    base: &Path,
+    now: Timestamp,
+    settings: &Settings,
+    seals: &Seals,
+) -> Result<Option<DataSet>, Failure> {
+    let Some(path) = &settings.control.eval_data else { return Ok(None) };
+    let rules = Rules {
+        loss_on: LossOn::LastAnswer,
+        overlong: Overlong::Drop,
+        contaminated: Contaminated::Drop,
+        dedup: false,
+        max_length: settings.train.max_length,
+    };
+    let text = TextSource { base, template: None, now };
+    data::load(path, text, rules, Some(Teaches::Answers), seals).map(Some)
 }
 
 /// Refuses (exit 3) a run that is to be decided by an evaluation without rows.
@@ -45,13 +66,8 @@ pub(crate) fn refuse_empty(control: &Control, rows: usize) -> Result<(), Failure
 
 #[cfg(test)]
 mod tests {
-    use nightshift_model::Message;
-
     use super::*;
-
-    fn split(records: Vec<Record>, share: f64) -> (Vec<Record>, Vec<Record>) {
-        records.into_iter().partition(|record| !holds(&question_key(&record.messages), share))
-    }
+    use crate::data::Record;
 
     fn record(question: &str) -> Record {
         let messages = vec![Message::new("user", question), Message::new("assistant", "x")];
@@ -61,23 +77,14 @@ mod tests {
     #[test]
     fn the_share_is_met_and_every_question_keeps_its_side() {
         let all: Vec<Record> = (0..2000).map(|n| record(&format!("Question {n}?"))).collect();
-        let (train, held) = split(all.clone(), 0.1);
-        assert!((170..230).contains(&held.len()) && train.len() + held.len() == 2000, "{}", held.len());
+        let held: Vec<&Record> = all.iter().filter(|record| holds(&record.messages, 0.1)).collect();
+        assert!((170..230).contains(&held.len()), "{}", held.len());
         for held in &held {
             let shouted = record(&format!("  {}", held.name.to_uppercase()));
-            assert!(holds(&question_key(&shouted.messages), 0.1), "{}", held.name);
+            assert!(holds(&shouted.messages, 0.1), "{}", held.name);
         }
         // A larger share holds out all that a smaller one does.
-        assert!(held.iter().all(|held| holds(&question_key(&held.messages), 0.2)));
-        assert!(split(all, 0.0).1.is_empty());
-    }
-
-    #[test]
-    fn equal_questions_leave_the_training_by_name() {
-        let mut dropped = Vec::new();
-        let rows = vec![record("Where?"), record(" WHERE? "), record("Who?")];
-        let left = without(rows, &[record("where?")], &mut dropped);
-        assert_eq!((left.len(), left[0].name.as_str()), (1, "Who?"));
-        assert_eq!(dropped.iter().map(|row| row.row.as_str()).collect::<Vec<_>>(), ["Where?", " WHERE? "]);
+        assert!(held.iter().all(|held| holds(&held.messages, 0.2)));
+        assert!(!all.iter().any(|record| holds(&record.messages, 0.0)));
     }
 }

@@ -1,18 +1,25 @@
-//! `inspect`: what an adapter folder holds, and everything that is wrong with it.
+//! `inspect`: what an adapter folder holds, everything that is wrong with it, and who takes it.
 //!
-//! Needs no base model: without one the shapes are checked against each other only.
+//! Needs no base model: without one the shapes are checked against each other only. `norms` measures,
+//! `text` prints, `gguf` is the same for an exported file.
+
+mod gguf;
+mod norms;
+mod text;
 
 use std::path::{Path, PathBuf};
 
 use nightshift_core::release::{self, ADAPTER_CONFIG, ADAPTER_MODEL, MANIFEST, Manifest};
 use nightshift_core::{Ctx, Exit, Failure, Outcome, files};
-use nightshift_model::{Adapter, Family, LoraModule, ModelConfig, Target, validate_adapter_dir};
+use nightshift_model::{Adapter, Family, ModelConfig, Target, validate_adapter_dir};
 use safetensors::SafeTensors;
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::args::InspectArgs;
 use crate::base;
+use crate::inspect::norms::{Layer, Module};
+use crate::servers::{Form, Verdict};
 
 /// What `--json` prints.
 #[derive(Debug, Default, Serialize)]
@@ -35,26 +42,38 @@ struct Report {
     checked_against: Option<String>,
     digest: Option<String>,
     size_bytes: Option<u64>,
+    /// The same in MB (10^6 bytes).
+    size_mb: Option<f64>,
     modules: Vec<Module>,
+    /// The modules of each layer together.
+    layers: Vec<Layer>,
+    /// Every server: whether it takes the adapter, and how or why not.
+    servers: Vec<Verdict>,
     manifest: Option<Manifest>,
+    /// What it was trained on.
+    trained_on: Option<TrainedOn>,
     /// Steps, losses and rows, from `training_metrics.json`.
     training: Option<Value>,
 }
 
-/// One adapted matrix.
-#[derive(Debug, Serialize)]
-struct Module {
-    name: String,
-    rank: usize,
-    scale: f64,
-    norm_a: f64,
-    norm_b: f64,
-    /// Frobenius norm of what is added to the weight: scale · B · A.
-    norm_update: f64,
+/// The rows behind an adapter.
+#[derive(Debug, Default, Serialize)]
+struct TrainedOn {
+    /// Rows by class, as the training reported them.
+    examples: Value,
+    /// Accepted rows of each harvest date.
+    nights: Value,
+    dataset_sha256: Option<String>,
+    base_fingerprint: Option<String>,
+    /// Releases it was continued from.
+    parents: Vec<String>,
 }
 
 /// Runs `inspect`; exit 4 when the folder is not valid.
 pub(crate) fn run(ctx: &Ctx, args: &InspectArgs) -> Result<Outcome, Failure> {
+    if args.adapter.extension().is_some_and(|ending| ending == "gguf") {
+        return gguf::run(&args.adapter);
+    }
     let dir = if args.adapter.is_dir() {
         args.adapter.clone()
     } else {
@@ -65,7 +84,7 @@ pub(crate) fn run(ctx: &Ctx, args: &InspectArgs) -> Result<Outcome, Failure> {
     check_tensors(ctx, args, &dir, &mut report);
     report.valid = report.problems.is_empty();
     let exit = if report.valid { Exit::Done } else { Exit::Refused };
-    let text = describe(&report);
+    let text = text::describe(&report);
     Ok(Outcome::new(exit, &report, text).status(if report.valid { "valid" } else { "invalid" }))
 }
 
@@ -76,6 +95,8 @@ fn check_files(dir: &Path, report: &mut Report) {
         Err(failure) => report.problems.push(failure.chain()),
     }
     report.size_bytes = std::fs::metadata(dir.join(ADAPTER_MODEL)).ok().map(|meta| meta.len());
+    report.size_mb = report.size_bytes.map(|bytes| bytes as f64 / 1e6);
+    report.servers = Form::declared(dir).map(|form| form.verdicts(&report.path)).unwrap_or_default();
     if dir.join(MANIFEST).exists() {
         report.manifest = release::load_manifest(dir).ok();
         if let Err(failure) = release::verify(dir) {
@@ -89,6 +110,25 @@ fn check_files(dir: &Path, report: &mut Report) {
         }
         metrics
     });
+    report.trained_on = trained_on(report);
+}
+
+/// Rows, nights and parents, from the manifest and the training's own report.
+fn trained_on(report: &Report) -> Option<TrainedOn> {
+    let fact = |key: &str| report.training.as_ref().map(|training| training[key].clone()).unwrap_or_default();
+    let text = |key: &str| fact(key).as_str().map(str::to_owned);
+    let manifest = report.manifest.as_ref();
+    let digest =
+        manifest.and_then(|manifest| manifest.dataset_sha256.clone()).or_else(|| text("dataset_sha256"));
+    let base =
+        manifest.map(|manifest| manifest.base_fingerprint.clone()).or_else(|| text("base_fingerprint"));
+    (digest.is_some() || base.is_some()).then(|| TrainedOn {
+        examples: fact("examples"),
+        nights: fact("nights"),
+        dataset_sha256: digest,
+        base_fingerprint: base,
+        parents: manifest.map(|manifest| manifest.parents.clone()).unwrap_or_default(),
+    })
 }
 
 /// Config and tensors, as a server would read them.
@@ -122,19 +162,20 @@ fn check_tensors(ctx: &Ctx, args: &InspectArgs, dir: &Path, report: &mut Report)
         }
         Err(error) => return report.problems.push(error.to_string()),
     }
-    if let Ok(adapter) = Adapter::load(dir, &shape) {
-        report.modules = adapter
-            .modules
-            .iter()
-            .map(|((layer, target), module)| Module {
-                name: format!("model.layers.{layer}.{}", target.path()),
-                rank: module.rank,
-                scale: f64::from(module.scale),
-                norm_a: norm(&module.a),
-                norm_b: norm(&module.b),
-                norm_update: update_norm(module),
-            })
-            .collect();
+    let Ok(adapter) = Adapter::load(dir, &shape) else { return };
+    let base = report.checked_against.as_ref().map(PathBuf::from);
+    let weights = base.map(|base| nightshift_model::base_norms(&base, adapter.modules.keys().copied()));
+    let weights = weights.transpose().unwrap_or_else(|error| {
+        report.notes.push(format!("norms are not held against the base: {error}"));
+        None
+    });
+    report.modules = norms::modules(&adapter, weights.as_ref());
+    report.layers = norms::layers(&report.modules);
+    if report.checked_against.is_some() {
+        // The window of the base decides what llama.cpp computes.
+        let windowed_layers = shape.sliding_window.iter().flatten().count();
+        let form = Form::declared(dir).map(|form| Form { windowed_layers, ..form });
+        report.servers = form.map(|form| form.verdicts(&report.path)).unwrap_or_default();
     }
 }
 
@@ -204,80 +245,4 @@ fn infer_shape(dir: &Path) -> Result<ModelConfig, Failure> {
         bos_token_id: None,
         eos_token_ids: Vec::new(),
     })
-}
-
-fn norm(values: &[f32]) -> f64 {
-    values.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>().sqrt()
-}
-
-/// |s B A| by the r x r matrices: |BA|² = tr((BᵀB)(AAᵀ)).
-fn update_norm(module: &LoraModule) -> f64 {
-    let rank = module.rank;
-    let (input, out) = (module.in_features(), module.out_features());
-    let mut trace = 0.0;
-    for i in 0..rank {
-        for j in 0..rank {
-            let aa: f64 = (0..input)
-                .map(|k| f64::from(module.a[i * input + k]) * f64::from(module.a[j * input + k]))
-                .sum();
-            let bb: f64 =
-                (0..out).map(|k| f64::from(module.b[k * rank + i]) * f64::from(module.b[k * rank + j])).sum();
-            trace += aa * bb;
-        }
-    }
-    f64::from(module.scale).abs() * trace.max(0.0).sqrt()
-}
-
-fn describe(report: &Report) -> String {
-    use std::fmt::Write;
-    let mut text = format!("{}: {}\n", report.path, if report.valid { "valid" } else { "NOT valid" });
-    for problem in &report.problems {
-        let _ = writeln!(text, "  problem: {problem}");
-    }
-    for note in &report.notes {
-        let _ = writeln!(text, "  note: {note}");
-    }
-    if let (Some(rank), Some(alpha)) = (report.rank, report.alpha) {
-        let parameters = report.parameters.unwrap_or_default();
-        let _ = writeln!(
-            text,
-            "  rank {rank}, alpha {alpha}, on {}, {parameters} parameters",
-            report.targets.join(" ")
-        );
-    }
-    if let Some(digest) = &report.digest {
-        let _ = writeln!(text, "  digest {digest}");
-    }
-    if let Some(manifest) = &report.manifest {
-        let base = base::short(&manifest.base_fingerprint);
-        let _ =
-            writeln!(text, "  release {}, made {}, base {base}", manifest.adapter_id, manifest.created_at);
-    }
-    if !report.modules.is_empty() {
-        let _ =
-            writeln!(text, "  {:<40} {:>5} {:>10} {:>10} {:>10}", "module", "rank", "|A|", "|B|", "|update|");
-    }
-    for Module { name, rank, norm_a, norm_b, norm_update, .. } in &report.modules {
-        let _ = writeln!(text, "  {name:<40} {rank:>5} {norm_a:>10.4} {norm_b:>10.4} {norm_update:>10.4}");
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_norm_of_the_update_is_that_of_the_product() {
-        // B A for rank 2 written out: [[1, 2], [3, 4]] · [[5, 6, 7], [8, 9, 10]].
-        let module = LoraModule {
-            a: vec![5.0, 6.0, 7.0, 8.0, 9.0, 10.0],
-            b: vec![1.0, 2.0, 3.0, 4.0],
-            rank: 2,
-            scale: 0.5_f32,
-            dora: None,
-        };
-        let product = [21.0_f32, 24.0, 27.0, 47.0, 54.0, 61.0];
-        assert!((update_norm(&module) - 0.5 * norm(&product)).abs() < 1e-9);
-    }
 }

@@ -15,14 +15,17 @@ pub mod control;
 mod curves;
 mod data;
 mod direct;
+pub mod engine;
 mod evals;
 mod evaluate;
+mod export;
 mod gather;
 mod health;
 mod holdout;
 mod inspect;
 mod measure;
 mod memory;
+mod merge;
 pub mod objective;
 mod order;
 mod picture;
@@ -33,6 +36,7 @@ mod quantize;
 mod report;
 mod seals;
 mod select;
+mod servers;
 mod settings;
 mod tensorboard;
 mod train;
@@ -67,6 +71,8 @@ pub fn run(ctx: &Ctx, args: Args) -> Result<Outcome, Failure> {
         (Some(Command::Quantize(quantize)), ..) => quantize::run(ctx, quantize),
         (Some(Command::Data(data)), ..) => view::run(ctx, data),
         (Some(Command::Inspect(inspect)), ..) => inspect::run(ctx, inspect),
+        (Some(Command::Merge(merge)), ..) => merge::run(ctx, merge),
+        (Some(Command::Export(export)), ..) => export::run(ctx, export),
         (None, Some(data), Some(out)) => direct::run(ctx, &args, data, out),
         (None, ..) => pipeline::run(ctx, &args),
     }

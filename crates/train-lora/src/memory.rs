@@ -1,11 +1,13 @@
 //! How much memory a training will take, said before anything large is loaded, and refused when the machine
 //! has less. Pure but for the question how much is free.
 
-use nightshift_core::config::{Dtype, Quantize};
+use std::path::Path;
+
 use nightshift_core::{Failure, process};
 use nightshift_model::{Adapter, Footprint, ModelConfig, Span, Threads, base_bytes};
 use serde::Serialize;
 
+use crate::base;
 use crate::data::{Encoded, Verdict};
 use crate::measure::evaluation_passes;
 use crate::order::Order;
@@ -13,21 +15,23 @@ use crate::settings::Settings;
 use crate::train::threads;
 
 /// The program itself, its libraries' tables and threads: measured on a model of no size.
-const PROGRAM: u64 = 24_000_000;
+const PROGRAM: u64 = 13_000_000;
 /// Packed panels that the matrix products hold, for each thread.
 const PRODUCTS: u64 = 3_000_000;
 /// Bytes that an example's token takes: id, flag, and its share of the text.
 const TOKEN: u64 = 13;
+
+/// Bytes of the numbers of a base that is held as f32.
+const DENSE: (f64, f64) = (4.0, 4.0);
 
 /// What decides the memory of a training.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Shape<'a> {
     /// The base.
     pub(crate) config: &'a ModelConfig,
-    /// Bytes of one number of its layers' matrices: 4 for f32, 2 for bf16, 0.516 for NF4.
-    pub(crate) matrix_bytes: f64,
-    /// Bytes of one number of embedding and head.
-    pub(crate) table_bytes: f64,
+    /// Bytes of one number of its layers' matrices (4 for f32, 2 for bf16, 0.516 for NF4), and of one of
+    /// embedding and head.
+    pub(crate) held: (f64, f64),
     /// The adapter, or one of its form.
     pub(crate) adapter: &'a Adapter,
     /// Keep only the input of each layer.
@@ -57,7 +61,8 @@ pub(crate) struct Estimate {
 
 /// The memory of a run over all of its epochs.
 pub(crate) fn estimate(shape: &Shape<'_>, order: &Order, max_steps: usize) -> Estimate {
-    let mut footprint = Footprint::new(shape.config, shape.adapter, Threads::new(shape.threads));
+    let mut footprint =
+        Footprint::new(shape.config, shape.adapter, Threads::new(shape.threads), shape.held != DENSE);
     footprint.set_checkpointing(shape.checkpointing);
     let spans: Vec<Vec<Span>> = shape.examples.iter().map(spans_of).collect();
     let lengths: Vec<usize> = shape.examples.iter().map(Encoded::tokens).collect();
@@ -78,7 +83,7 @@ pub(crate) fn estimate(shape: &Shape<'_>, order: &Order, max_steps: usize) -> Es
     // A checkpoint is put together in memory: the adapter's file, and its largest tensor once more.
     let file = footprint.parameters() as u64 * 4;
     let mut estimate = Estimate {
-        base_bytes: base_bytes(shape.config, shape.matrix_bytes, shape.table_bytes),
+        base_bytes: base_bytes(shape.config, shape.held.0, shape.held.1),
         adapter_bytes: footprint.adapter_bytes() + file,
         activations_bytes: footprint.workspace_bytes(),
         program_bytes: PROGRAM + PRODUCTS * shape.threads as u64 + TOKEN * tokens as u64,
@@ -109,13 +114,14 @@ impl Estimate {
 }
 
 /// Refuses (exit 4) a base that alone is more than the limit, before it is read.
-pub(crate) fn check_base(config: &ModelConfig, settings: &Settings) -> Result<(), Failure> {
-    let [matrix, table] = number_bytes(settings);
-    let needed = base_bytes(config, matrix, table);
+pub(crate) fn check_base(dir: &Path, settings: &Settings) -> Result<(), Failure> {
+    let (matrix, table) = base::bytes_per_number(dir, settings.storage());
+    let needed = base_bytes(&base::shape(dir)?, matrix, table);
     match limit(settings) {
         Some((limit, whose)) if needed > limit => {
             let message = format!("the base alone takes {}, but {whose} {}", said(needed), said(limit));
-            Err(Failure::refused(message).hint("take a smaller base, or more memory"))
+            Err(Failure::refused(message)
+                .hint("hold it smaller (--quantize nf4 or --dtype bf16), or give it more memory"))
         }
         _ => Ok(()),
     }
@@ -159,8 +165,8 @@ struct Fitting {
     same_numbers: bool,
 }
 
-/// The largest batch that fits with the same rows in a window; else the longest rows that do; else what
-/// even the smallest batch needs.
+/// The largest batch that fits with the same rows in a window; else a base held in fewer bytes; else the
+/// longest rows that fit; else what even the smallest batch needs.
 fn fitting(shape: &Shape<'_>, order: &Order, steps: usize, limit: u64) -> Result<Fitting, Estimate> {
     let mut least = estimate(shape, order, steps);
     let smaller = (1..=order.batch).rev().filter(|batch| order.window.is_multiple_of(*batch));
@@ -182,6 +188,9 @@ fn fitting(shape: &Shape<'_>, order: &Order, steps: usize, limit: u64) -> Result
                 format!("--batch-size 1 --gradient-accumulation {accumulation} --gradient-checkpointing");
             return Ok(Fitting { flags, estimate: smallest, same_numbers: true });
         }
+    }
+    if let Some(fitting) = held_smaller(shape, order, steps, limit) {
+        return Ok(fitting);
     }
     let longest = |rows: &[Encoded]| rows.iter().map(|row| row.tokens()).max().unwrap_or(0);
     let mut length = longest(shape.examples).max(longest(shape.evaluation)).next_power_of_two() / 2;
@@ -211,30 +220,34 @@ fn fitting(shape: &Shape<'_>, order: &Order, steps: usize, limit: u64) -> Result
     Err(least)
 }
 
-/// The shape of a training.
+/// The base held in as many bytes as fit, with all rows of a pass or one.
+fn held_smaller(shape: &Shape<'_>, order: &Order, steps: usize, limit: u64) -> Option<Fitting> {
+    let forms = [
+        ("--dtype bf16", (2.0, 2.0)),
+        ("--quantize nf4", (base::NF4_BYTES, 4.0)),
+        ("--quantize nf4 --dtype bf16", (base::NF4_BYTES, 2.0)),
+    ];
+    let one = Order { batch: 1, pack: None, ..order.clone() };
+    let smaller = forms.into_iter().filter(|(_, held)| held.0 < shape.held.0 || held.1 < shape.held.1);
+    smaller.flat_map(|form| [(form, order), (form, &one)]).find_map(|((flag, held), batches)| {
+        let estimate = estimate(&Shape { held, ..*shape }, batches, steps);
+        let cut = format!("{flag} --batch-size 1 --gradient-accumulation {}", order.window);
+        let flags = if batches == order { flag.to_owned() } else { cut };
+        (estimate.total_bytes <= limit).then_some(Fitting { flags, estimate, same_numbers: false })
+    })
+}
+
+/// The shape of a training on the base in `dir`.
 pub(crate) fn shape<'a>(
-    config: &'a ModelConfig,
+    (dir, config): (&Path, &'a ModelConfig),
     adapter: &'a Adapter,
     settings: &Settings,
     [examples, evaluation]: [&'a [Encoded]; 2],
 ) -> Shape<'a> {
-    let [matrix_bytes, table_bytes] = number_bytes(settings);
-    let threads = threads(settings.train.threads);
+    let held = base::bytes_per_number(dir, settings.storage());
     let checkpointing = settings.train.gradient_checkpointing;
-    Shape { config, matrix_bytes, table_bytes, adapter, checkpointing, threads, examples, evaluation }
-}
-
-/// Bytes of one number of the base's linear layers, and of its embedding and head.
-const fn number_bytes(settings: &Settings) -> [f64; 2] {
-    let table = match settings.train.dtype {
-        Dtype::F32 => 4.0,
-        Dtype::Bf16 => 2.0,
-    };
-    match settings.train.quantize {
-        Quantize::None => [table, table],
-        // Half a byte, a byte for 64 of them, and their double quantisation.
-        Quantize::Nf4 => [0.516, table],
-    }
+    let threads = threads(settings.train.threads);
+    Shape { config, held, adapter, checkpointing, threads, examples, evaluation }
 }
 
 /// An amount of memory in words.

@@ -11,8 +11,9 @@ const SIZE: (f64, f64) = (820.0, 440.0);
 const PLOT: (f64, f64, f64, f64) = (64.0, 84.0, 796.0, 388.0);
 /// Points of a line at most; a longer run is averaged.
 const POINTS: usize = 600;
-/// Share of the past in the smoothed line.
-const SMOOTH: f64 = 0.9;
+/// The smoothed line looks back over one part in so many of the run, and over so many steps at most.
+const PARTS: f64 = 30.0;
+const LOOK_BACK: f64 = 50.0;
 const INK: &str = "#1f2933";
 const SOFT: &str = "#697586";
 const GRID: &str = "#e4e7eb";
@@ -90,10 +91,11 @@ fn thinned(points: &[Point]) -> Vec<Point> {
 
 /// An exponential mean, corrected for its start (as Adam corrects its moments).
 fn smoothed(points: &[Point]) -> Vec<Point> {
+    let keep = 1.0 - 1.0 / (points.len() as f64 / PARTS).clamp(1.0, LOOK_BACK);
     let (mut mean, mut weight) = (0.0, 0.0);
     let mut next = |&(x, y): &Point| {
-        mean = SMOOTH * mean + (1.0 - SMOOTH) * y;
-        weight = SMOOTH * weight + (1.0 - SMOOTH);
+        mean = keep * mean + (1.0 - keep) * y;
+        weight = keep * weight + (1.0 - keep);
         (x, mean / weight)
     };
     points.iter().map(&mut next).collect()
@@ -178,10 +180,10 @@ impl Axes {
     }
 }
 
-/// 1, 2 or 5 times a power of ten, not below `step`.
+/// 1, 2 or 5 times a power of ten, not far below `step`.
 fn nice(step: f64) -> f64 {
     let power = 10.0_f64.powf(step.log10().floor());
-    let factor = [1.0, 2.0, 5.0].into_iter().find(|factor| factor * power >= step * 0.999);
+    let factor = [1.0, 2.0, 5.0].into_iter().find(|factor| factor * power >= step * 0.8);
     factor.unwrap_or(10.0) * power
 }
 
@@ -221,7 +223,7 @@ mod tests {
         assert!(!picture.contains("NaN") && !picture.contains("inf"), "{picture}");
         let (left, top, right, bottom) = PLOT;
         let data = picture.lines().filter(|line| line.contains("stroke-linejoin"));
-        for path in data.flat_map(|line| line.split('"').nth(1)) {
+        for path in data.filter_map(|line| line.split('"').nth(1)) {
             for point in path.split(['M', 'L']).filter(|point| !point.is_empty()) {
                 let (x, y) = point.split_once(' ').unwrap();
                 let (x, y): (f64, f64) = (x.parse().unwrap(), y.parse().unwrap());
@@ -236,6 +238,6 @@ mod tests {
             let picture = svg("x", &steps(count), &[]);
             assert!(!picture.contains("NaN") && !picture.contains("inf"), "{picture}");
         }
-        assert_eq!((nice(0.3), nice(0.07), nice(12.0), nice(1.0)), (0.5, 0.1, 20.0, 1.0));
+        assert_eq!((nice(0.3), nice(0.07), nice(20.25), nice(1.0)), (0.5, 0.1, 20.0, 1.0));
     }
 }

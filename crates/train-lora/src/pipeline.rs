@@ -14,12 +14,14 @@ use nightshift_core::store::Store;
 use nightshift_core::{Ctx, Exit, Failure, OrFail, Outcome, files};
 use nightshift_model::{Adapter, Threads};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::args::Args;
-use crate::base::{self, Base, Text};
+use crate::base::{Base, Text};
 use crate::checkpoint::Checkpoints;
 use crate::curves::{self, Places};
-use crate::data::{self, Dropped, Reason, Record};
+use crate::data::{self, Dropped, Encoded, Reason, Record, question_key};
+use crate::engine::{self, Request};
 use crate::plan::{self, Draft, Plan};
 use crate::publish::{self, Folder};
 use crate::report::TrainReport;
@@ -27,7 +29,7 @@ use crate::seals::Seals;
 use crate::select::{self, Accepted, Candidates};
 use crate::settings::Settings;
 use crate::train::{self, Job, News, Trained};
-use crate::{holdout, measure, memory};
+use crate::{gather, holdout, measure, memory};
 
 /// Rows on which the speed is measured.
 const PROBE_ROWS: usize = 32;
@@ -58,23 +60,27 @@ fn dry_run(ctx: &Ctx, args: &Args, settings: &Settings) -> Result<Outcome, Failu
     let plan = night.plan(ctx, store.as_ref(), &base, settings, &run_key, true)?;
     let mut report = planned(&plan, &base);
     let order = plan.order(settings);
-    let [rows, evaluation] =
-        plan.encode(&Text::load(&base.dir, plan.template_time)?, settings.train.max_length)?;
+    let rows = Rows::read(&base, &plan, settings, &night.seals)?;
+    report.examples.evaluation = rows.evaluation.len();
     let adapter = fresh(&base, settings)?;
-    let shape = memory::shape(&base.model.config, &adapter, settings, [&rows, &evaluation]);
-    let memory = memory::check(&shape, settings, &order)?;
-    report.memory = Some(memory);
+    report.add_form(&adapter, &base.model.config);
+    let memory = match settings.engine {
+        Some(_) => None,
+        None => Some(memory::check(&rows.shape(&base, &adapter, settings), settings, &order)?),
+    };
+    report.memory = memory;
     report.steps = settings.max_steps.unwrap_or(usize::MAX).min(order.total_steps());
     report.estimated_s = plan.estimated_s;
     let text = format!(
-        "would train {} rows ({} new, {} older) and {} replayed per epoch in {} steps, about {:.0} s, with {}",
+        "would train {} rows ({} new, {} older) and {} replayed per epoch in {} steps, about {:.0} s, to an adapter of {:.1} MB{}",
         plan.rows.len(),
         report.examples.new,
         report.examples.older,
         report.examples.replay,
         report.steps,
         plan.estimated_s.unwrap_or_default(),
-        memory.sentence(),
+        report.adapter_bytes as f64 / 1e6,
+        memory.map_or_else(String::new, |memory| format!(", with {}", memory.sentence())),
     );
     Ok(Outcome::done(&report, text).status("planned"))
 }
@@ -105,7 +111,9 @@ fn train_and_publish(ctx: &Ctx, args: &Args, settings: &Settings, log: &LogFile)
     };
     let mut report = planned(&plan, &base);
     say_dropped(ctx, log, &plan.dropped[night.candidates.dropped.len().min(plan.dropped.len())..]);
-    let trained = train(ctx, &base, &plan, settings, &folder, log, &mut report)?;
+    let rows = Rows::read(&base, &plan, settings, &night.seals)?;
+    report.examples.evaluation = rows.evaluation.len();
+    let trained = train(ctx, &base, (&plan, &rows), settings, (&folder, log), &mut report)?;
     finish(ctx, &mut store, Finish { base: &base, plan: &plan, settings, log }, &mut report, &trained)
 }
 
@@ -145,7 +153,24 @@ impl Night {
     ) -> Result<Plan, Failure> {
         let now = ctx.clock.now();
         let text = Text::load(&base.dir, now)?;
-        let (accepted, evaluation, mut dropped) = self.held_out(settings)?;
+        let (mut accepted, mut dropped) = (self.candidates.accepted.clone(), self.candidates.dropped.clone());
+        let share = settings.control.eval_share;
+        let file = holdout::file(&base.dir, now, settings, &self.seals)?;
+        let asked: HashSet<&str> =
+            file.iter().flat_map(|set| &set.lessons).map(|row| row.question.as_str()).collect();
+        accepted.retain(|row| {
+            let equal = asked.contains(question_key(&row.record.messages).as_str());
+            if equal {
+                let why = "its question is evaluated on";
+                dropped.push(Dropped::new(row.record.name.clone(), Reason::Evaluation, why));
+            }
+            !equal
+        });
+        let (held, accepted): (Vec<Accepted>, Vec<Accepted>) =
+            accepted.into_iter().partition(|row| holdout::holds(&row.record.messages, share));
+        let evaluation: Vec<Record> = held.into_iter().map(|row| row.record).collect();
+        let rows = evaluation.len() + file.as_ref().map_or(0, |set| set.lessons.len());
+        holdout::refuse_empty(&settings.control, rows)?;
         let mut pool = match store {
             Some(store) if settings.train.replay_ratio > 0.0 => {
                 let above = settings.train.replay_above;
@@ -153,12 +178,12 @@ impl Night {
             }
             _ => Vec::new(),
         };
+        // What is evaluated on is never trained on, wherever it comes from.
         pool.retain(|record| {
-            !holdout::holds(&data::question_key(&record.messages), settings.control.eval_share)
+            let question = question_key(&record.messages);
+            !holdout::holds_key(&question, share) && !asked.contains(question.as_str())
         });
-        let pool = holdout::without(pool, &evaluation, &mut dropped);
         let draft = Draft::new(settings, &text, accepted, pool, evaluation, dropped)?;
-        holdout::refuse_empty(&settings.control, draft.evaluation())?;
         enough(draft.examples(), settings, draft.dropped())?;
         let speed = if measure || draft.has_older() {
             let rows = draft.probe(PROBE_ROWS, &text);
@@ -171,38 +196,32 @@ impl Night {
     }
 }
 
-impl Night {
-    /// Rows to train on, rows to evaluate on, and what was left out. What a gate or a report set asks is
-    /// not evaluated on either: the gate must not have chosen the state that it judges.
-    fn held_out(&self, settings: &Settings) -> Result<(Vec<Accepted>, Vec<Record>, Vec<Dropped>), Failure> {
-        let (mut accepted, mut dropped) = (self.candidates.accepted.clone(), self.candidates.dropped.clone());
-        let Some(path) = &settings.control.eval_data else {
-            let share = settings.control.eval_share;
-            let (held, train): (Vec<Accepted>, Vec<Accepted>) = accepted
-                .into_iter()
-                .partition(|row| holdout::holds(&data::question_key(&row.record.messages), share));
-            return Ok((train, held.into_iter().map(|row| row.record).collect(), dropped));
+/// The rows of a plan in tokens.
+struct Rows {
+    /// Rows, then the pool.
+    examples: Vec<Encoded>,
+    /// Rows that are evaluated on, in tokens and as an external trainer reads them.
+    evaluation: Vec<Encoded>,
+    wire: Vec<Value>,
+}
+
+impl Rows {
+    fn read(base: &Base, plan: &Plan, settings: &Settings, seals: &Seals) -> Result<Self, Failure> {
+        let text = Text::load(&base.dir, plan.template_time)?;
+        let [examples, evaluation] = plan.encode(&text, settings.train.max_length)?;
+        let Some(set) = holdout::file(&base.dir, plan.template_time, settings, seals)? else {
+            return Ok(Self {
+                examples,
+                evaluation,
+                wire: plan.evaluation.iter().map(Record::wire).collect(),
+            });
         };
-        let (mut evaluation, bad) = data::conversations(path)?;
-        dropped.extend(bad);
-        evaluation.retain(|record| match self.seals.refuse(&record.messages) {
-            None => true,
-            Some(why) => {
-                dropped.push(Dropped::new(record.name.clone(), Reason::Sealed, why));
-                false
-            }
-        });
-        let kept: HashSet<String> =
-            evaluation.iter().map(|record| data::question_key(&record.messages)).collect();
-        accepted.retain(|row| {
-            let equal = kept.contains(&data::question_key(&row.record.messages));
-            if equal {
-                let why = "its question is evaluated on";
-                dropped.push(Dropped::new(row.record.name.clone(), Reason::Evaluation, why));
-            }
-            !equal
-        });
-        Ok((accepted, evaluation, dropped))
+        let wire = set.lessons.iter().map(|row| row.wire.clone()).collect();
+        Ok(Self { examples, evaluation: set.into_examples(), wire })
+    }
+
+    fn shape<'a>(&'a self, base: &'a Base, adapter: &'a Adapter, settings: &Settings) -> memory::Shape<'a> {
+        memory::shape((&base.dir, &base.model.config), adapter, settings, [&self.examples, &self.evaluation])
     }
 }
 
@@ -224,7 +243,7 @@ fn enough(rows: usize, settings: &Settings, dropped: &[Dropped]) -> Result<(), F
 /// Reads the base, unless it alone is more than the memory there is.
 fn load_base(ctx: &Ctx, args: &Args, settings: &Settings) -> Result<Base, Failure> {
     let dir = args.paths.base.clone().map_or_else(|| ctx.base(), Ok)?;
-    memory::check_base(&base::shape(&dir)?, settings)?;
+    memory::check_base(&dir, settings)?;
     Base::load(&dir, settings.storage())
 }
 
@@ -318,36 +337,56 @@ fn planned(plan: &Plan, base: &Base) -> TrainReport {
     report.examples.older = older;
     report.examples.replay = plan.drawn;
     report.examples.replay_pool = plan.pool.len();
-    report.examples.evaluation = plan.evaluation.len();
+    for row in &plan.rows {
+        *report.nights.entry(row.date.clone()).or_default() += 1;
+    }
     report
 }
 
 fn train(
     ctx: &Ctx,
     base: &Base,
-    plan: &Plan,
+    (plan, rows): (&Plan, &Rows),
     settings: &Settings,
-    folder: &Path,
-    log: &LogFile,
+    (folder, log): (&Path, &LogFile),
     report: &mut TrainReport,
 ) -> Result<Trained, Failure> {
-    let text = Text::load(&base.dir, plan.template_time)?;
-    let [examples, evaluation] = plan.encode(&text, settings.train.max_length)?;
     let adapter = fresh(base, settings)?;
+    report.add_form(&adapter, &base.model.config);
+    report.warnings.iter().for_each(|warning| log.say(ctx, &format!("warning: {warning}")));
     let order = plan.order(settings);
-    let shape = memory::shape(&base.model.config, &adapter, settings, [&examples, &evaluation]);
-    let memory = memory::check(&shape, settings, &order)?;
+    if let Some(engine) = &settings.engine {
+        let records = plan.rows.iter().map(|row| &row.record).chain(&plan.pool);
+        let wire: Vec<Value> = records.map(Record::wire).collect();
+        let request = Request {
+            ctx,
+            base,
+            settings,
+            wire: &wire,
+            examples: &rows.examples,
+            held_out: (&rows.wire, &rows.evaluation),
+            order: &order,
+            run_key: &plan.run_key,
+            folder,
+            start: None,
+        };
+        let (trained, done) = engine::train(&request, engine)?;
+        report.add_engine(done);
+        return Ok(trained);
+    }
+    let memory = memory::check(&rows.shape(base, &adapter, settings), settings, &order)?;
     report.memory = Some(memory);
     log.say(ctx, &memory.sentence());
     let mut identity = settings.identity();
     identity["run_key"] = plan.run_key.as_str().into();
     identity["dataset_sha256"] = plan.dataset_sha256().into();
+    identity["evaluation_sha256"] = gather::digest(&rows.evaluation, 0, 0).into();
     identity["base_fingerprint"] = base.fingerprint.as_str().into();
     let job = Job {
         ctx,
         model: &base.model,
-        examples: &examples,
-        evaluation: &evaluation,
+        examples: &rows.examples,
+        evaluation: &rows.evaluation,
         order,
         settings,
         checkpoints: Checkpoints {

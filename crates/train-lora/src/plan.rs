@@ -159,11 +159,6 @@ impl Draft {
         self.rows.len()
     }
 
-    /// Rows that are evaluated on.
-    pub(crate) const fn evaluation(&self) -> usize {
-        self.evaluation.len()
-    }
-
     /// Rows that cannot.
     pub(crate) fn dropped(&self) -> &[Dropped] {
         &self.dropped

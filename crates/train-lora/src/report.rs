@@ -4,13 +4,16 @@ use std::collections::BTreeMap;
 
 use nightshift_core::Ctx;
 use nightshift_core::clock::rfc3339;
+use nightshift_model::{Adapter, ModelConfig};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::base::HeldBase;
 use crate::data::{DataSet, Dropped};
+use crate::engine::EngineReport;
 use crate::memory::Estimate;
 use crate::objective::Rewards;
+use crate::servers::{self, Form};
 use crate::settings::Settings;
 use crate::train::{End, Trained};
 use crate::variant;
@@ -140,6 +143,14 @@ pub(crate) struct TrainReport {
     pub(crate) base_fingerprint: String,
     /// How the base is held in memory.
     pub(crate) base_held: HeldBase,
+    /// Accepted rows of each harvest date.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) nights: BTreeMap<String, usize>,
+    /// Bytes of the adapter's file, as its form gives them.
+    pub(crate) adapter_bytes: u64,
+    /// What an external trainer did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) engine: Option<EngineReport>,
     /// Things to look at.
     pub(crate) warnings: Vec<String>,
 }
@@ -148,6 +159,10 @@ impl TrainReport {
     /// Takes over what a training did.
     pub(crate) fn add(&mut self, trained: &Trained) {
         self.add_steps(&trained.steps);
+        if let Some(engine) = &self.engine {
+            // Its curve may be thinner than its steps.
+            self.steps = engine.steps;
+        }
         self.resumed_from_step = trained.resumed_from_step;
         self.peak_rss_bytes = nightshift_core::process::peak_rss_bytes();
         (self.ended, self.published_step) = (Some(trained.ended), Some(trained.published_step));
@@ -162,6 +177,19 @@ impl TrainReport {
                  generalise; look at the rows, or lower train.learning_rate"
             ));
         }
+    }
+
+    /// What the form of the adapter says before the first step: its size, and the servers that will refuse it.
+    pub(crate) fn add_form(&mut self, adapter: &Adapter, base: &ModelConfig) {
+        self.adapter_bytes = servers::adapter_bytes(adapter);
+        self.warnings.extend(Form::of(adapter, base).warnings());
+    }
+
+    /// Takes over what an external trainer says and what we measured.
+    pub(crate) fn add_engine(&mut self, engine: EngineReport) {
+        self.steps = engine.steps;
+        self.warnings.extend(engine.warnings.iter().cloned());
+        self.engine = Some(engine);
     }
 
     /// Takes over what the steps say.
@@ -220,7 +248,7 @@ impl TrainReport {
             let first = number(self.eval_loss_first);
             text.push_str(&format!("; evaluation {first} -> {loss:.3} after step {step}, which is kept"));
         }
-        if let Some(ended) = self.ended.filter(|ended| *ended != End::Schedule) {
+        if let Some(ended) = self.ended.filter(|ended| !matches!(ended, End::Schedule | End::Engine)) {
             text.push_str(&format!("; stopped early: {}", ended.words()));
         }
         text
@@ -257,6 +285,8 @@ pub(crate) fn metrics_json(report: &TrainReport, trained: &Trained) -> Value {
         "dataset_sha256": report.dataset_sha256,
         "base_fingerprint": report.base_fingerprint,
         "base_held": report.base_held,
+        "nights": report.nights,
+        "engine": report.engine,
         "warnings": report.warnings,
         "evaluations": trained.evals,
         "steps": trained.steps,

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::args::SettingFlags;
 use crate::base;
 use crate::control::Control;
+use crate::engine::EngineSettings;
 use crate::objective::Objective;
 use crate::order::Order;
 use crate::variant;
@@ -33,6 +34,8 @@ pub(crate) struct Settings {
     pub(crate) control: Control,
     /// What is learned from the rows.
     pub(crate) objective: Objective,
+    /// Who trains, when it is not this program.
+    pub(crate) engine: Option<EngineSettings>,
 }
 
 impl Settings {
@@ -41,16 +44,26 @@ impl Settings {
         let mut train = ctx.config.train.clone();
         overlay(&mut train, flags);
         variant::overlay(&mut train, &flags.variant)?;
+        flags.engine.overlay(&mut train)?;
         check(&train)?;
+        let engine = EngineSettings::new(&train)?;
         let pack_len = flags.pack_len.filter(|_| flags.packing);
         if pack_len == Some(0) || flags.max_steps == Some(0) {
             return Err(Failure::usage("--pack-len and --max-steps must be above 0"));
         }
         let seed = ctx.seed.unwrap_or(DEFAULT_SEED);
         let control = Control::new(&train, &flags.control)?;
-        // Another one comes with the direct form.
-        let objective = Objective::Imitate;
-        Ok(Self { train, seed, pack: pack_len, max_steps: flags.max_steps, shuffle, control, objective })
+        Ok(Self {
+            train,
+            seed,
+            pack: pack_len,
+            max_steps: flags.max_steps,
+            shuffle,
+            control,
+            // Another one comes with the direct form.
+            objective: Objective::Imitate,
+            engine,
+        })
     }
 
     /// How the base is held.
@@ -108,6 +121,7 @@ impl Settings {
             "max_steps": self.max_steps,
             "shuffle": self.shuffle,
             "control": self.control.identity(),
+            "engine": self.engine.as_ref().map(|engine| &engine.command),
         })
     }
 

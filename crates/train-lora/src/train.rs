@@ -71,6 +71,8 @@ pub(crate) enum End {
     MaxMinutes,
     /// No gain for `early_stop` evaluations.
     EarlyStop,
+    /// An external trainer decided.
+    Engine,
 }
 
 impl End {
@@ -81,6 +83,7 @@ impl End {
             Self::MaxSteps => "--max-steps is reached",
             Self::MaxMinutes => "--max-minutes is up",
             Self::EarlyStop => "the evaluation loss no longer falls",
+            Self::Engine => "the external trainer decided",
         }
     }
 }

@@ -6,7 +6,7 @@
 
 use nightshift_core::Failure;
 use nightshift_core::config::{Ordered, Train};
-use nightshift_model::{LoraConfig, ModuleRules, Workspace};
+use nightshift_model::{LoraConfig, ModelConfig, ModuleRules, Target, Workspace};
 use serde_json::{Value, json};
 
 /// Flags of the variants. Those that are absent come from the config file.
@@ -47,13 +47,17 @@ pub(crate) type Names = Vec<String>;
 
 /// Reads `q_proj,v_proj`, `all-linear`, or one regular expression on the whole path, which may hold commas.
 pub(crate) fn names(text: &str) -> Result<Names, String> {
-    let expression = text.contains(['*', '+', '?', '(', ')', '[', ']', '{', '}', '|', '^', '$', '\\']);
-    let list: Names = if expression {
+    let list: Names = if is_expression(text) {
         vec![text.to_owned()]
     } else {
         text.split(',').map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).collect()
     };
     if list.is_empty() { Err("names nothing".to_owned()) } else { Ok(list) }
+}
+
+/// No module name has a character of a regular expression other than the dot.
+fn is_expression(text: &str) -> bool {
+    text.contains(['*', '+', '?', '(', ')', '[', ']', '{', '}', '|', '^', '$', '\\'])
 }
 
 /// Reads `q_proj=8,layers.1.mlp.down_proj=2`.
@@ -102,6 +106,24 @@ pub(crate) fn overlay(train: &mut Train, flags: &VariantFlags) -> Result<(), Fai
 pub(crate) fn rules(train: &Train) -> Result<ModuleRules, Failure> {
     ModuleRules::new(&train.targets, &train.exclude, &train.rank_pattern.0, &train.alpha_pattern.0)
         .map_err(|error| Failure::usage(format!("train.targets: {error}")))
+}
+
+/// The modules of a base of this shape that carry LoRA: short names where a projection carries it in every
+/// layer, else whole paths.
+pub(crate) fn module_names(train: &Train, shape: &ModelConfig) -> Result<Vec<String>, Failure> {
+    let forms = rules(train)?.resolve(shape, train.rank, train.alpha);
+    let forms = forms.map_err(|error| Failure::usage(format!("train.targets: {error}")))?;
+    let mut names = Vec::new();
+    for target in Target::ALL {
+        let layers: Vec<usize> = forms.keys().filter(|key| key.1 == target).map(|key| key.0).collect();
+        if layers.len() == shape.num_layers {
+            names.push(target.name().to_owned());
+        } else {
+            let path = |layer| format!("model.layers.{layer}.{}", target.path());
+            names.extend(layers.into_iter().map(path));
+        }
+    }
+    Ok(names)
 }
 
 /// Settings of a fresh adapter; which modules carry it is decided by [`rules`].

@@ -10,6 +10,6 @@ mod schema;
 pub use forms::Ordered;
 pub use load::{load, nearest, parse};
 pub use schema::{
-    Config, Council, Deploy, Dtype, Harvest, Keep, Member, MemberPrompt, Memory, Nightly, Notify, Quantize,
-    Rule, Scan, Schedule, Scorer, Serve, Train,
+    Config, Council, Deploy, Dtype, Engine, Harvest, Keep, Member, MemberPrompt, Memory, Nightly, Notify,
+    Quantize, Rule, Scan, Schedule, Scorer, Serve, Train,
 };

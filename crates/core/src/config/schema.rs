@@ -223,6 +223,16 @@ pub enum Quantize {
     Nf4,
 }
 
+/// Who trains.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Engine {
+    /// This program.
+    Builtin,
+    /// The program in `engine_command`.
+    Command,
+}
+
 /// Settings of the trainer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -301,6 +311,16 @@ pub struct Train {
     pub max_memory: Option<String>,
     /// Threads; 0 takes every core.
     pub threads: usize,
+    /// Who trains.
+    pub engine: Engine,
+    /// Program and arguments of `engine: command`; `{job}`, `{out}` and `{base}` stand for folders.
+    pub engine_command: Vec<String>,
+    /// Minutes the program may take.
+    pub engine_minutes: f64,
+    /// Minutes without output or progress after which it counts as stuck.
+    pub engine_stale_minutes: f64,
+    /// Further environment variables that it may see: `NAME` or `PREFIX*`.
+    pub engine_env: Vec<String>,
 }
 
 impl Default for Train {
@@ -342,6 +362,11 @@ impl Default for Train {
             keep: Keep::Best,
             max_memory: None,
             threads: 0,
+            engine: Engine::Builtin,
+            engine_command: Vec::new(),
+            engine_minutes: 120.0,
+            engine_stale_minutes: 15.0,
+            engine_env: Vec::new(),
         }
     }
 }

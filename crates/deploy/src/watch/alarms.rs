@@ -29,6 +29,9 @@ pub(crate) const ENOUGH: usize = 20;
 const ALLOWED: f64 = 0.15;
 /// Tags that are watched one by one; further ones count in all only.
 const MOST_TAGS: usize = 256;
+/// What the tags of the history have of the tags' level, in equal parts: evidence on a rare kind of request is
+/// scarce enough as it is. The rest is for tags that are seen for the first time.
+const KNOWN_SHARE: f64 = 0.875;
 /// The documents' rule: success rate, mean latency, and the fewest requests it says anything about.
 const FIXED_SUCCESS: f64 = 0.85;
 const FIXED_LATENCY_MS: f64 = 1000.0;
@@ -213,10 +216,17 @@ impl Alarms {
         if self.tags.contains_key(tag) || self.tags.len() >= MOST_TAGS {
             return Ok(());
         }
-        let k = (self.tags.len() + 1) as f64;
+        let known = self.known.len().min(MOST_TAGS);
+        let share = if self.known.contains_key(tag) {
+            KNOWN_SHARE / known as f64
+        } else {
+            // 1/2 + 1/6 + 1/12 + ... = 1: however many there will be, they share what is left.
+            let k = self.tags.keys().filter(|tag| !self.known.contains_key(*tag)).count() as f64 + 1.0;
+            (if known == 0 { 1.0 } else { 1.0 - KNOWN_SHARE }) / (k * (k + 1.0))
+        };
         let (failed, total) = self.known.get(tag).copied().unwrap_or_default();
         let (failed, total) = filled(failed, total, self.rate);
-        let stream = switch(failed, total, self.tag_alpha / (k * (k + 1.0)))?;
+        let stream = switch(failed, total, self.tag_alpha * share)?;
         self.tags.insert(tag.to_owned(), stream);
         Ok(())
     }

@@ -5,7 +5,10 @@
 mod chat;
 mod config;
 mod fixture;
+mod gguf;
 mod golden;
+mod masks;
+mod merge;
 mod packed;
 mod peft;
 mod preference;

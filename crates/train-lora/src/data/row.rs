@@ -12,7 +12,7 @@
 //! Pure: a JSON value in, a [`Row`] or a reason out. Nothing is guessed at; a row of no form names its keys.
 
 use nightshift_model::Message;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::{chat, pair};
 
@@ -100,6 +100,17 @@ impl Sample {
         let messages: Vec<Message> = prompt.into_iter().chain(answer).collect();
         let learned = (from..messages.len()).filter(|turn| messages[*turn].role == "assistant").collect();
         Self::Chat { messages, tools, learned: Some(learned) }
+    }
+
+    /// As an external trainer reads it: a conversation with its tools, or two texts.
+    pub(crate) fn wire(&self, name: &str) -> Value {
+        match self {
+            Self::Chat { messages, tools: None, .. } => json!({"id": name, "messages": messages}),
+            Self::Chat { messages, tools, .. } => json!({"id": name, "messages": messages, "tools": tools}),
+            Self::Text { prompt, completion } => {
+                json!({"id": name, "prompt": prompt, "completion": completion})
+            }
+        }
     }
 
     /// The texts in it that are nobody's boilerplate: every turn but the system's.

@@ -11,12 +11,12 @@ use nightshift_core::jsonl::Lines;
 use nightshift_model::{Chat, Example, Judged, ModelError, Preference, encode_chat, encode_text, turns_end};
 use nightshift_verify::words;
 use serde::Serialize;
+use serde_json::Value;
 
 use super::row::{Body, Row, Sample, Teaches, parse};
 use super::screen::{one_purpose, refuse_rows, repeats, unseal};
 use super::{
-    Dropped, Encoded, Reason, Record, Verdict, file, fit, has_label, question_key, refuse_template,
-    unlearnable,
+    Dropped, Encoded, Reason, Verdict, file, fit, has_label, question_key, refuse_template, unlearnable,
 };
 use crate::args::{Contaminated, LossOn, Overlong};
 use crate::base::{Text, TextSource, refused};
@@ -68,6 +68,8 @@ pub(crate) struct Lesson {
     pub(crate) question: String,
     /// What it teaches.
     pub(crate) taught: Taught,
+    /// The row as an external trainer reads it; null where it holds two answers.
+    pub(crate) wire: Value,
 }
 
 /// A row that something is to be said about.
@@ -113,7 +115,7 @@ impl Lesson {
 
 impl DataSet {
     /// Leaves out, by name, the rows that ask what another set asks.
-    pub(crate) fn leave_out(&mut self, other: &Self, reason: Reason, why: &str) {
+    pub(crate) fn leave_out(&mut self, other: &Self, (reason, why): (Reason, &str)) {
         let asked: HashSet<&str> = other.lessons.iter().map(|lesson| lesson.question.as_str()).collect();
         let lessons = std::mem::take(&mut self.lessons).into_iter();
         let (twice, kept): (Vec<_>, Vec<_>) =
@@ -122,18 +124,18 @@ impl DataSet {
         self.dropped.extend(twice.into_iter().map(|row| Dropped::new(row.name, reason, why)));
     }
 
-    /// Takes out the rows whose questions belong to the held-out share.
-    pub(crate) fn hold_out(&mut self, share: f64) -> Vec<Encoded> {
-        let lessons = std::mem::take(&mut self.lessons).into_iter();
-        let (held, kept): (Vec<_>, Vec<_>) =
-            lessons.partition(|lesson| holdout::holds(&lesson.question, share));
+    /// Takes out the rows that belong to the held-out share.
+    pub(crate) fn hold_out(&mut self, share: f64) -> Vec<Lesson> {
+        let (held, kept) = std::mem::take(&mut self.lessons)
+            .into_iter()
+            .partition(|lesson| holdout::holds_key(&lesson.question, share));
         self.lessons = kept;
-        held.into_iter().map(Lesson::into_example).collect()
+        held
     }
 
     /// The rows as training takes them.
     pub(crate) fn into_examples(self) -> Vec<Encoded> {
-        self.lessons.into_iter().map(Lesson::into_example).collect()
+        examples(self.lessons)
     }
 
     /// What rows were left out, cut or repeated, one sentence each.
@@ -160,6 +162,11 @@ impl DataSet {
         Err(Failure::nothing(format!("{path} holds no row that can be learned"))
             .hint("see the rows that were left out, above"))
     }
+}
+
+/// Lessons as training takes them.
+pub(crate) fn examples(lessons: Vec<Lesson>) -> Vec<Encoded> {
+    lessons.into_iter().map(Lesson::into_example).collect()
 }
 
 /// The rows of a file.
@@ -197,25 +204,6 @@ pub(crate) fn questions(path: &Path) -> Result<Vec<(String, String)>, Failure> {
         }
     }
     Ok(questions)
-}
-
-/// The conversations of a file whose last turn is an answer, and what is none of them.
-pub(crate) fn conversations(path: &Path) -> Result<(Vec<Record>, Vec<Dropped>), Failure> {
-    let ReadRows { rows, mut dropped } = read_rows(path, None)?;
-    let mut records = Vec::with_capacity(rows.len());
-    for Row { name, body, .. } in rows {
-        match body {
-            Body::Answer(Sample::Chat { messages, .. })
-                if messages.last().is_some_and(|turn| turn.role == "assistant") =>
-            {
-                records.push(Record { name, messages });
-            }
-            _ => {
-                dropped.push(Dropped::new(name, Reason::BadLine, "no conversation that ends with an answer"))
-            }
-        }
-    }
-    Ok((records, dropped))
 }
 
 /// Reads the rows of a file. With `want` rows that can teach that do.
@@ -334,7 +322,11 @@ fn lesson(text: &Text, row: &Row, rules: Rules, truncated: &mut Vec<Noted>) -> R
     for example in taught.examples() {
         has_label(&row.name, example)?;
     }
-    Ok(Lesson { name: row.name.clone(), question: question(&row.body), taught })
+    let wire = match &row.body {
+        Body::Answer(sample) | Body::Judged(sample, _) => sample.wire(&row.name),
+        Body::Pair(..) => Value::Null,
+    };
+    Ok(Lesson { name: row.name.clone(), question: question(&row.body), taught, wire })
 }
 
 /// What a row asks: everything before the last turn, or the prompt.

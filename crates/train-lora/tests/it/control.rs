@@ -69,7 +69,7 @@ fn held_out_questions_are_not_trained_on_and_an_empty_share_is_refused() {
     let flags = [quick("1"), vec!["--eval-data", "eval.jsonl"]].concat();
     let ran = direct(&home, "rows.jsonl", "out2", &flags).expect(0);
     assert_eq!(ran.json()["examples"]["dropped"], json!({"evaluation": 1}));
-    assert!(ran.stderr.contains("left out (evaluation): r3"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("left out (evaluation): rows.jsonl:4 (r3)"), "{}", ran.stderr);
     let ran = direct(&home, "rows.jsonl", "out3", &["--eval-share", "0.0001"]).expect(3);
     assert!(ran.stderr.contains("held out no question"), "{}", ran.stderr);
     let ran = direct(&home, "rows.jsonl", "out3", &["--early-stop", "2"]).expect(2);
@@ -183,7 +183,11 @@ fn a_run_that_ran_away_names_step_tensor_and_rows_and_keeps_the_last_good_state(
     ];
     let ran = direct(&home, "rows.jsonl", "out", &flags).expect(1);
     assert!(ran.stderr.contains("ran away at step 2"), "{}", ran.stderr);
-    assert!(ran.stderr.contains("rows in the window: r4, r5"), "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("rows in the window: rows.jsonl:5 (r4), rows.jsonl:6 (r5)"),
+        "{}",
+        ran.stderr
+    );
     assert!(ran.stderr.contains("the state of step 1 is kept in out/.checkpoints"), "{}", ran.stderr);
     assert!(home.path().join("out/.checkpoints/step-00000001/adapter_model.safetensors").exists());
     assert!(!home.path().join("out/adapter_model.safetensors").exists());

@@ -5,8 +5,11 @@
 mod control;
 mod data;
 mod direct;
+mod engine;
+mod examples;
 mod folder;
 mod killed;
+mod outputs;
 mod packed_base;
 mod pipeline;
 mod preference;

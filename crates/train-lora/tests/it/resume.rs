@@ -129,7 +129,7 @@ fn a_checkpoint_of_another_run_is_refused_with_what_differs() {
     };
     refused(&flags("8"), "rows.jsonl", "rank is 4 there and 8 here");
     home.write("other.jsonl", &lines(3, 9));
-    refused(&flags("4"), "other.jsonl", "dataset_sha256 is ");
+    refused(&flags("4"), "other.jsonl", "rows_sha256 is ");
     let other = crate::world::other_base();
     let line = ["--base", other.to_str().unwrap(), "--data", "rows.jsonl", "--out", "out", "--threads", "1"];
     let ran = train(&home, &[&line[..], &flags("4")].concat()).expect(4);

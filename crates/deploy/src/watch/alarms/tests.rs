@@ -108,6 +108,21 @@ fn tags_may_appear_for_ever() {
 }
 
 #[test]
+fn a_rare_tag_needs_no_more_evidence_than_a_frequent_one_and_all_keep_their_level() {
+    let past = history(200, |_| false);
+    let mut alarms = Alarms::new(&past, &Deploy::default()).unwrap();
+    for new in 0..500 {
+        alarms.observe(&outcome(false, &format!("new {new}"))).unwrap();
+    }
+    let reports = alarms.tag_reports();
+    let level: f64 = alarms.tags.values().map(|stream| 1.0 / stream.threshold).sum();
+    assert!(level <= Deploy::default().alpha_failures / 2.0, "{level}");
+    let known = TAGS.map(|tag| alarms.tags[tag].threshold);
+    assert!(known.iter().all(|threshold| *threshold == known[0]), "{known:?}");
+    assert!(reports["new 0"].threshold > known[0] && reports["new 1"].threshold > reports["new 0"].threshold);
+}
+
+#[test]
 fn without_any_history_a_dead_adapter_still_rings() {
     let mut alarms = Alarms::new(&[], &Deploy::default()).unwrap();
     let rang = (1..20).find(|_| alarms.observe(&outcome(true, "chat")).unwrap().1.is_some());
