@@ -167,19 +167,59 @@ fn join(handle: Option<std::thread::JoinHandle<String>>) -> String {
 
 /// Peak resident memory of this process in bytes, from the kernel's own account.
 pub fn peak_rss_bytes() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let kilobytes = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))
-        .and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok());
-    kilobytes.unwrap_or(0) * 1024
+    account_of_this_process("VmHWM:")
 }
 
-/// Memory that a program may still take without swapping, by the kernel's own estimate.
-pub fn memory_available_bytes() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    Some(line.split_whitespace().next()?.parse::<u64>().ok()? * 1024)
+/// Resident memory of this process in bytes, now.
+pub fn rss_bytes() -> u64 {
+    account_of_this_process("VmRSS:")
+}
+
+/// A line of the kernel's account of this process, in bytes.
+fn account_of_this_process(name: &str) -> u64 {
+    field(&std::fs::read_to_string("/proc/self/status").unwrap_or_default(), name).unwrap_or(0) * 1024
+}
+
+/// Memory in bytes that this process may still take: what the machine has available, or what the limits
+/// of its control groups (version 2, or 1) leave. `None` where the kernel does not say.
+pub fn available_memory_bytes() -> Option<u64> {
+    let read = |path: &Path| std::fs::read_to_string(path).ok();
+    let machine = read(Path::new("/proc/meminfo")).and_then(|text| field(&text, "MemAvailable:"));
+    let machine = machine.map(|kilobytes| kilobytes * 1024);
+    let groups = read(Path::new("/proc/self/cgroup")).unwrap_or_default();
+    let group = |line: &str| -> Option<(PathBuf, PathBuf, [&str; 3])> {
+        let mut parts = line.splitn(3, ':');
+        let (_, controllers, path) = (parts.next()?, parts.next()?, parts.next()?);
+        let path = path.trim_start_matches('/');
+        if controllers.is_empty() {
+            let names = ["memory.max", "memory.current", "inactive_file"];
+            return Some((PathBuf::from("/sys/fs/cgroup"), path.into(), names));
+        }
+        let names = ["memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"];
+        let memory = controllers.split(',').any(|controller| controller == "memory");
+        memory.then(|| (PathBuf::from("/sys/fs/cgroup/memory"), path.into(), names))
+    };
+    // A limit anywhere above holds as well; inside a container only the root may be visible.
+    let limits = groups.lines().filter_map(group).flat_map(|(root, path, names)| {
+        let folders: Vec<PathBuf> = path.ancestors().map(|folder| root.join(folder)).collect();
+        folders.into_iter().filter_map(move |folder| left_in_group(&folder, names))
+    });
+    machine.into_iter().chain(limits).min()
+}
+
+/// Bytes that one control group leaves: limit - usage + page cache that can be dropped.
+fn left_in_group(folder: &Path, [limit, usage, cache]: [&str; 3]) -> Option<u64> {
+    let number =
+        |name: &str| -> Option<u64> { std::fs::read_to_string(folder.join(name)).ok()?.trim().parse().ok() };
+    let statistics = std::fs::read_to_string(folder.join("memory.stat")).unwrap_or_default();
+    let used = number(usage)?.saturating_sub(field(&statistics, cache).unwrap_or(0));
+    Some(number(limit)?.saturating_sub(used))
+}
+
+/// The number behind a name in a file of `name number` lines.
+fn field(text: &str, name: &str) -> Option<u64> {
+    let rest = text.lines().find_map(|line| line.strip_prefix(name))?;
+    rest.split_whitespace().next()?.parse().ok()
 }
 
 #[cfg(test)]
@@ -198,6 +238,23 @@ mod tests {
         let ended =
             run(shell("sleep 60 & sleep 60"), Duration::from_millis(100), &clock, &Stop::default()).unwrap();
         assert!(ended.timed_out && ended.code == 143 && ended.seconds < 4.0, "{ended:?}");
+    }
+
+    #[test]
+    fn the_tightest_group_counts_and_droppable_cache_does_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let names = ["memory.max", "memory.current", "inactive_file"];
+        let write = |name: &str, text: &str| {
+            crate::files::write_atomic(&dir.path().join(name), text.as_bytes()).unwrap();
+        };
+        write("memory.current", "700\n");
+        write("memory.stat", "anon 1\ninactive_file 300\n");
+        write("memory.max", "max\n");
+        assert_eq!(left_in_group(dir.path(), names), None, "no limit");
+        write("memory.max", "1000\n");
+        assert_eq!(left_in_group(dir.path(), names), Some(600));
+        let available = available_memory_bytes().unwrap();
+        assert!(available > rss_bytes() && rss_bytes() > 1 << 20, "{available}");
     }
 
     #[test]

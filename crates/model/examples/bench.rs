@@ -103,7 +103,8 @@ fn bench(case: &Case, threads: usize, peak: Peak) -> Result<()> {
 
     for (dtype, model) in [("f32", model.clone()), ("bf16", model.to_bf16())] {
         for (label, targets) in [("seven", Target::ALL.to_vec()), ("attention", Target::ATTENTION.to_vec())] {
-            let lora = LoraConfig { rank: 16, alpha: 32.0, targets, rslora: false, dropout: 0.0 };
+            let lora =
+                LoraConfig { rank: 16, alpha: 32.0, targets, rslora: false, dropout: 0.0, dora: false };
             let mut adapter = Adapter::init(lora, config, 2);
             let work = Work::training(&model, &adapter, batch);
             let (mut grads, mut adam) = (Grads::lora(&adapter), AdamW::default());
@@ -114,7 +115,7 @@ fn bench(case: &Case, threads: usize, peak: Peak) -> Result<()> {
                 loss_and_grads(&model, Some(&adapter), batch, scale, &mut grads, &mut ws)?;
                 let start = Instant::now();
                 grads.clip_global_norm(1.0)?;
-                adam.step(&mut grads.with_adapter(&mut adapter), 1e-4)?;
+                adam.step(&mut grads.with_adapter(&mut adapter, 1.0), 1e-4)?;
                 optimiser.1 = start.elapsed().as_secs_f64();
                 optimiser.0 = optimiser.1.min(optimiser.0);
                 Ok(())
@@ -173,8 +174,14 @@ fn table(threads: usize, work: &Work, peak: f64, step: &mut impl FnMut() -> Resu
 
 fn decode(model: &Model, dtype: &str, threads: usize) -> Result<()> {
     let config = &model.config;
-    let lora =
-        LoraConfig { rank: 16, alpha: 32.0, targets: Target::ALL.to_vec(), rslora: false, dropout: 0.0 };
+    let lora = LoraConfig {
+        rank: 16,
+        alpha: 32.0,
+        targets: Target::ALL.to_vec(),
+        rslora: false,
+        dropout: 0.0,
+        dora: false,
+    };
     let adapter = Adapter::init(lora, config, 2);
     for (label, adapter) in [("without adapter", None), ("with LoRA r16", Some(&adapter))] {
         let (mut decoder, mut cache) = (Decoder::new(threads), KvCache::new(config, 128));

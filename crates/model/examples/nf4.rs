@@ -152,8 +152,14 @@ fn speed(threads: usize) -> Result<()> {
 /// Training and decoding through weights held in each way.
 fn products(threads: usize) -> Result<()> {
     let config = shape(2048, 5632, 2, 16, 1024);
-    let lora =
-        LoraConfig { rank: 16, alpha: 32.0, targets: Target::ALL.to_vec(), rslora: false, dropout: 0.0 };
+    let lora = LoraConfig {
+        rank: 16,
+        alpha: 32.0,
+        targets: Target::ALL.to_vec(),
+        rslora: false,
+        dropout: 0.0,
+        dora: false,
+    };
     let adapter = Adapter::init(lora, &config, 1);
     for name in ["f32", "bf16", "nf4"] {
         let model = match name {

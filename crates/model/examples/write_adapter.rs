@@ -11,7 +11,7 @@ use std::path::PathBuf;
 
 use nightshift_core::files;
 use nightshift_core::release::{ADAPTER_CONFIG, ADAPTER_MODEL};
-use nightshift_model::{Adapter, LoraConfig, Model, Target, adapter_bytes, logits};
+use nightshift_model::{Adapter, LoraConfig, Model, ModuleRules, Result, Threads, adapter_bytes, logits};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use safetensors::Dtype;
@@ -19,16 +19,17 @@ use safetensors::tensor::TensorView;
 
 const TOKENS: usize = 24;
 
-fn main() -> Result<(), Box<dyn Error>> {
+fn main() -> std::result::Result<(), Box<dyn Error>> {
     let options = options()?;
     let path = |key: &str| options.get(key).ok_or_else(|| format!("--{key} DIR is needed"));
     let out = path("out")?;
     let model = Model::load(path("base")?)?;
     let mut rng = ChaCha8Rng::seed_from_u64(20260301);
-    let adapter = match options.get("adapter") {
+    let mut adapter = match options.get("adapter") {
         Some(dir) => Adapter::load(dir, &model.config)?,
-        None => random_adapter(&model, &mut rng),
+        None => random_adapter(&model, &mut rng)?,
     };
+    adapter.prepare(&model, Threads::ONE);
     let (config, tensors) = adapter_bytes(&adapter, &model.config, "nightshift/base")?;
     for folder in ["adapter", "base"] {
         files::create_dir(&out.join(folder))?;
@@ -51,7 +52,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn options() -> Result<BTreeMap<String, PathBuf>, String> {
+fn options() -> std::result::Result<BTreeMap<String, PathBuf>, String> {
     let mut options = BTreeMap::new();
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
@@ -63,15 +64,20 @@ fn options() -> Result<BTreeMap<String, PathBuf>, String> {
     Ok(options)
 }
 
-/// Both factors random, so that a wrong scale, order or layout shows in every logit.
-fn random_adapter(model: &Model, rng: &mut ChaCha8Rng) -> Adapter {
+/// Both factors random, so that a wrong scale, order or layout shows in every logit; ranks and alphas by
+/// patterns, one module left out.
+fn random_adapter(model: &Model, rng: &mut ChaCha8Rng) -> Result<Adapter> {
     let config =
-        LoraConfig { rank: 4, alpha: 6.0, targets: Target::ALL.to_vec(), rslora: true, dropout: 0.05 };
-    let mut adapter = Adapter::init(config, &model.config, 7);
+        LoraConfig { rank: 4, alpha: 6.0, targets: Vec::new(), rslora: true, dropout: 0.05, dora: false };
+    let names = |name: &str| [name.to_owned()];
+    let ranks = [("layers.1.mlp.down_proj".to_owned(), 2), ("q_proj|down_proj".to_owned(), 6)];
+    let alphas = [("v_proj".to_owned(), 3.0)];
+    let rules = ModuleRules::new(&names("all-linear"), &names("layers.0.mlp.up_proj"), &ranks, &alphas)?;
+    let mut adapter = Adapter::init_by(config, &rules, &model.config, 7)?;
     for module in adapter.modules.values_mut() {
         module.b.fill_with(|| rng.random_range(-0.4..0.4));
     }
-    adapter
+    Ok(adapter)
 }
 
 fn bytes(values: &[f32]) -> Vec<u8> {

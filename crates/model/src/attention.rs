@@ -17,7 +17,7 @@ use crate::simd::{Kernel, LANES, exp_shifted, max, sum2, vectorised};
 use crate::threads::Threads;
 
 /// Query rows handled together: enough for the matrix product, little waste above the diagonal.
-const BLOCK: usize = 64;
+pub(crate) const BLOCK: usize = 64;
 
 /// Heads of a layer.
 #[derive(Debug, Clone, Copy)]
@@ -50,6 +50,15 @@ pub(crate) struct AttentionScratch<T> {
     /// Gradients of keys and values that belong to rows before the group's own.
     early_k: Vec<T>,
     early_v: Vec<T>,
+}
+
+#[cfg(test)]
+impl AttentionScratch<f32> {
+    /// Numbers held.
+    pub(crate) fn numbers(&self) -> usize {
+        let Self { scores, gradients, per_row, early_k, early_v } = self;
+        [scores, gradients, per_row, early_k, early_v].iter().map(|buffer| buffer.capacity()).sum()
+    }
 }
 
 /// Appends the blocks of one segment: `rows` of q, whose first row has `position` in the segment that

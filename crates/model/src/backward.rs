@@ -3,9 +3,9 @@
 
 use crate::attention;
 use crate::config::ModelConfig;
-use crate::forward::{Stack, gather};
+use crate::forward::{self, Stack, gather};
 use crate::grads::Grads;
-use crate::linear::{self, Seen};
+use crate::linear::{self, Kept, Seen};
 use crate::lora::Target;
 use crate::matmul::Store;
 use crate::norm;
@@ -38,7 +38,8 @@ pub(crate) fn backward<T: Real>(
     norm::backward(ws.threads, dh, &ws.x, &weights.final_norm, &ws.rstd, dx_rows);
     for (index, layer) in weights.layers.iter().enumerate().skip(lowest).rev() {
         let (config, threads) = (&stack.model.config, ws.threads);
-        let mut pass = LayerBack { stack, index, layer, config, threads, grads: &mut *grads };
+        let slot = forward::again(stack, index, ws);
+        let mut pass = LayerBack { stack, index, slot, layer, config, threads, grads: &mut *grads };
         pass.mlp(ws);
         if index > lowest || pass.trains([Target::Q, Target::K, Target::V]) {
             pass.attention(ws, index > lowest || pass.grads.weights.is_some());
@@ -56,6 +57,8 @@ pub(crate) fn backward<T: Real>(
 struct LayerBack<'a, 'g, T> {
     stack: &'a Stack<'a, T>,
     index: usize,
+    /// Where its activations are.
+    slot: usize,
     layer: &'a LayerWeights<T>,
     config: &'a ModelConfig,
     threads: Threads,
@@ -79,16 +82,16 @@ impl<'a, T: Real> LayerBack<'a, '_, T> {
         let (config, threads, last) = (self.config, self.threads, self.last());
         let (width, hidden) = (config.q_width(), config.hidden_size);
         let Workspace { layers, scratch, rows: wanted, positions, .. } = ws;
-        let acts = &mut layers[self.index];
+        let acts = &mut layers[self.slot];
         let mut dx = std::mem::take(if last { &mut scratch.dx_rows } else { &mut scratch.dx });
-        let LayerActs { mid, rstd_post, gate, up, o, u, .. } = acts;
+        let LayerActs { mid, rstd_post, gate, up, o, kept, .. } = acts;
 
         let Scratch { act, h, dh, d_o, o_rows, linear, .. } = scratch;
         let down = self.seen(Target::Down, &dx);
         linear::start(threads, down, linear);
         linear::input_gradient(threads, down, Store::Replace, fit(act, gate.len()), linear);
         swiglu::backward(threads, gate, up, act);
-        self.parameters(Target::Down, &dx, act, &u[Target::Down as usize], linear);
+        self.parameters(Target::Down, &dx, act, &kept[Target::Down as usize], linear);
 
         if self.trains([Target::Gate, Target::Up]) {
             norm::again(threads, mid, &self.layer.post_norm, rstd_post, fit(h, mid.len()));
@@ -97,7 +100,7 @@ impl<'a, T: Real> LayerBack<'a, '_, T> {
         for (target, dy, store) in [(Target::Gate, &*gate, Store::Replace), (Target::Up, &*up, Store::Add)] {
             linear::start(threads, self.seen(target, dy), linear);
             linear::input_gradient(threads, self.seen(target, dy), store, dh, linear);
-            self.parameters(target, dy, h, &u[target as usize], linear);
+            self.parameters(target, dy, h, &kept[target as usize], linear);
         }
         if let Some(grads) = &mut self.grads.weights {
             norm::weight_gradient(dh, mid, rstd_post, &mut grads.layers[self.index].post_norm);
@@ -114,7 +117,7 @@ impl<'a, T: Real> LayerBack<'a, '_, T> {
         } else {
             o
         };
-        self.parameters(Target::O, &dx, o, &u[Target::O as usize], linear);
+        self.parameters(Target::O, &dx, o, &kept[Target::O as usize], linear);
         if !last {
             scratch.dx = dx;
             return;
@@ -129,9 +132,9 @@ impl<'a, T: Real> LayerBack<'a, '_, T> {
     fn attention(&mut self, ws: &mut Workspace<T>, deeper: bool) {
         let (config, threads) = (self.config, self.threads);
         let Workspace { layers, scratch, blocks, .. } = ws;
-        let acts = &mut layers[self.index];
+        let acts = &mut layers[self.slot];
         let Scratch { h, dx, dh, dq, dk, dv, d_o, attention, linear, .. } = scratch;
-        let LayerActs { x, rstd_input, q, k, v, o, lse, u, .. } = &*acts;
+        let LayerActs { x, rstd_input, q, k, v, o, lse, kept, .. } = &*acts;
         let out = [fit(dq, q.len()), fit(dk, k.len()), fit(dv, v.len())];
         let heads = self.stack.heads(self.index);
         let watch = timing::watch(Part::Attention);
@@ -153,7 +156,7 @@ impl<'a, T: Real> LayerBack<'a, '_, T> {
             if deeper {
                 linear::input_gradient(threads, self.seen(target, dy), store, dh, linear);
             }
-            self.parameters(target, dy, h, &u[target as usize], linear);
+            self.parameters(target, dy, h, &kept[target as usize], linear);
         }
         if !deeper {
             return;
@@ -194,14 +197,14 @@ impl<'a, T: Real> LayerBack<'a, '_, T> {
         target: Target,
         dy: &[T],
         x: &[T],
-        u: &[T],
+        kept: &Kept<T>,
         scratch: &mut linear::LinearScratch<T>,
     ) {
         let seen = self.seen(target, dy);
         let weights =
             self.grads.weights.as_mut().map(|weights| weights.layers[self.index].linear_mut(target));
         let lora = self.grads.lora.get_mut(&(self.index, target));
-        linear::parameter_gradients(self.threads, seen, [x, u], weights, lora, scratch);
+        linear::parameter_gradients(self.threads, seen, (x, kept), weights, lora, scratch);
     }
 }
 

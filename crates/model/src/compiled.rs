@@ -9,12 +9,14 @@ use half::bf16;
 use crate::batch::Packed;
 use crate::cache::KvCache;
 use crate::decode::{self, Decoder};
+use crate::dora;
 use crate::error::Result;
 use crate::grads::{self, Grads};
 use crate::lora::Adapter;
 use crate::loss::Loss;
-use crate::optim::{self, AdamW};
+use crate::optim::{self, AdamW, Parameter};
 use crate::params::Model;
+use crate::threads::Threads;
 use crate::workspace::Workspace;
 use crate::{generate, simd, train};
 
@@ -29,6 +31,16 @@ pub trait Compiled: Sized {
         grads: &mut Grads<Self>,
         ws: &mut Workspace<Self>,
     ) -> Result<Loss>;
+
+    #[doc(hidden)]
+    fn sequence_grads(
+        model: &Model<Self>,
+        adapter: &Adapter<Self>,
+        batch: &Packed,
+        grads: &mut Grads<Self>,
+        ws: &mut Workspace<Self>,
+        weigh: &mut dyn FnMut(&[Loss]) -> Vec<f64>,
+    ) -> Result<Vec<Loss>>;
 
     #[doc(hidden)]
     fn evaluate(
@@ -51,7 +63,10 @@ pub trait Compiled: Sized {
     ) -> Result<()>;
 
     #[doc(hidden)]
-    fn step(adam: &mut AdamW<Self>, parameters: &mut [(&mut [Self], &[Self])], lr: f64) -> Result<()>;
+    fn step(adam: &mut AdamW<Self>, parameters: &mut [Parameter<'_, Self>], lr: f64) -> Result<()>;
+
+    #[doc(hidden)]
+    fn prepare(adapter: &mut Adapter<Self>, model: &Model<Self>, threads: Threads);
 
     #[doc(hidden)]
     fn sum_of_squares(values: &[Self]) -> f64;
@@ -88,6 +103,18 @@ macro_rules! compile {
             }
 
             #[inline(never)]
+            fn sequence_grads(
+                model: &Model<Self>,
+                adapter: &Adapter<Self>,
+                batch: &Packed,
+                grads: &mut Grads<Self>,
+                ws: &mut Workspace<Self>,
+                weigh: &mut dyn FnMut(&[Loss]) -> Vec<f64>,
+            ) -> Result<Vec<Loss>> {
+                train::compute_sequence_grads(model, adapter, batch, grads, ws, weigh)
+            }
+
+            #[inline(never)]
             fn evaluate(
                 model: &Model<Self>,
                 adapter: Option<&Adapter<Self>>,
@@ -118,12 +145,13 @@ macro_rules! compile {
             }
 
             #[inline(never)]
-            fn step(
-                adam: &mut AdamW<Self>,
-                parameters: &mut [(&mut [Self], &[Self])],
-                lr: f64,
-            ) -> Result<()> {
+            fn step(adam: &mut AdamW<Self>, parameters: &mut [Parameter<'_, Self>], lr: f64) -> Result<()> {
                 optim::compute_step(adam, parameters, lr)
+            }
+
+            #[inline(never)]
+            fn prepare(adapter: &mut Adapter<Self>, model: &Model<Self>, threads: Threads) {
+                dora::prepare(adapter, model, threads);
             }
 
             #[inline(never)]

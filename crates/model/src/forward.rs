@@ -7,18 +7,21 @@ use crate::attention::{self, Heads};
 use crate::cache::LayerCache;
 use crate::config::ModelConfig;
 use crate::error::{ModelError, Result};
-use crate::linear::{self, Dropout, LinearScratch, LoraUse, mix};
+use crate::linear::{self, Dropout, Kept, LinearScratch, LoraUse, mix};
 use crate::lora::{Adapter, Target};
 use crate::matmul::Store;
 use crate::norm;
 use crate::params::{LayerWeights, Model};
 use crate::real::Real;
 use crate::rope::Turn;
-use crate::simd::all_finite;
+use crate::simd::{Kernel, all_finite, vectorised};
 use crate::swiglu;
 use crate::threads::Threads;
 use crate::timing::{self, Part};
-use crate::workspace::{LayerActs, Workspace, fit};
+use crate::workspace::{Extent, LayerActs, Workspace, copy_into, fit};
+
+/// Keeps the noise on embeddings apart from every dropout mask of the same seed.
+const NOISE_KEY: u64 = 0x6E65_6674_756E_6521;
 
 /// What a forward pass is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,22 +74,29 @@ pub(crate) fn forward<T: Real>(
 ) {
     let Model { config, weights } = stack.model;
     let hidden = config.hidden_size;
-    let slots = if stack.purpose == Purpose::Train { config.num_layers } else { 1 };
+    let keep = stack.purpose == Purpose::Train;
+    let slots = if keep && !ws.checkpointing { config.num_layers } else { 1 };
     if ws.layers.len() < slots {
         ws.layers.resize_with(slots, LayerActs::default);
+    }
+    if keep && ws.checkpointing && ws.inputs.len() < config.num_layers {
+        ws.inputs.resize_with(config.num_layers, Vec::new);
     }
     fit(&mut ws.x, tokens.len() * hidden);
     for (row, &token) in ws.x.chunks_exact_mut(hidden).zip(tokens) {
         let token = token as usize;
         weights.embed.dequantise_rows(token..token + 1, row);
     }
-    for (index, layer) in weights.layers.iter().enumerate() {
-        let slot = if stack.purpose == Purpose::Train { index } else { 0 };
+    if keep && ws.noise > 0.0 {
+        add_noise(ws, hidden);
+    }
+    for index in 0..config.num_layers {
+        let slot = if slots == 1 { 0 } else { index };
         std::mem::swap(&mut ws.x, &mut ws.layers[slot].x);
-        let mut pass = LayerPass { stack, index, layer, config, threads: ws.threads };
-        let cache = caches.as_deref_mut().map(|caches| &mut caches[index]);
-        pass.attention(ws, slot, cache);
-        pass.mlp(ws, slot, index + 1 == config.num_layers);
+        run_layer(stack, index, slot, caches.as_deref_mut().map(|caches| &mut caches[index]), ws);
+        if keep && ws.checkpointing {
+            std::mem::swap(&mut ws.layers[slot].x, &mut ws.inputs[index]);
+        }
     }
     let rows = ws.x.len() / hidden;
     fit(&mut ws.rstd, rows);
@@ -94,17 +104,72 @@ pub(crate) fn forward<T: Real>(
     norm::forward(ws.threads, &ws.x, &weights.final_norm, config.rms_norm_eps, out, &mut ws.rstd);
 }
 
+/// One layer, from `ws.layers[slot].x` to `ws.x`.
+fn run_layer<T: Real>(
+    stack: &Stack<'_, T>,
+    index: usize,
+    slot: usize,
+    cache: Option<&mut LayerCache<T>>,
+    ws: &mut Workspace<T>,
+) {
+    let Model { config, weights } = stack.model;
+    let mut pass = LayerPass { stack, index, layer: &weights.layers[index], config, threads: ws.threads };
+    pass.attention(ws, slot, cache);
+    pass.mlp(ws, slot, index + 1 == config.num_layers);
+}
+
+/// Computes a layer once more from its kept input, for its backward pass; the place of its activations.
+/// Without checkpointing they are still there.
+pub(crate) fn again<T: Real>(stack: &Stack<'_, T>, index: usize, ws: &mut Workspace<T>) -> usize {
+    if !ws.checkpointing {
+        return index;
+    }
+    std::mem::swap(&mut ws.layers[0].x, &mut ws.inputs[index]);
+    run_layer(stack, index, 0, None, ws);
+    0
+}
+
+/// Adds the noise of [`Workspace::set_noise`] to the embeddings in `ws.x`.
+fn add_noise<T: Real>(ws: &mut Workspace<T>, hidden: usize) {
+    let key = mix(ws.dropout_seed ^ NOISE_KEY);
+    let mut start = 0;
+    for &Extent { rows, tokens } in &ws.extents {
+        let size = ws.noise / ((tokens * hidden) as f64).sqrt();
+        let part = &mut ws.x[start..start + rows * hidden];
+        vectorised(Noise, (key.wrapping_add(start as u64), size, part));
+        start += rows * hidden;
+    }
+}
+
+/// x += size * (uniform between -1 and 1), a number for each counter from the key on.
+struct Noise;
+
+impl<T: Real> Kernel<(u64, f64, &mut [T])> for Noise {
+    type Output = ();
+
+    #[inline(always)]
+    fn run((key, size, x): (u64, f64, &mut [T])) {
+        for (index, x) in x.iter_mut().enumerate() {
+            let share = (mix(key.wrapping_add(index as u64)) >> 11) as f64 * 0.5_f64.powi(52);
+            *x += T::from_f64(size * (share - 1.0));
+        }
+    }
+}
+
 /// Why a forward pass gave something that is not finite: the first layer whose residual is not.
 pub(crate) fn non_finite<T: Real>(ws: &Workspace<T>, purpose: Purpose) -> ModelError {
-    let kept = if purpose == Purpose::Train { ws.layers.as_slice() } else { &[] };
+    let named = |index: usize| match index {
+        0 => "the embedding".to_owned(),
+        _ => format!("the output of layer {}", index - 1),
+    };
+    let checkpointed = purpose == Purpose::Train && ws.checkpointing;
+    if let Some(index) = ws.inputs.iter().position(|x| checkpointed && !all_finite(x)) {
+        return ModelError::NonFinite(named(index));
+    }
+    let kept = if purpose == Purpose::Train && !checkpointed { ws.layers.as_slice() } else { &[] };
     for (index, layer) in kept.iter().enumerate() {
         if !all_finite(&layer.x) {
-            let place = if index == 0 {
-                "the embedding".to_owned()
-            } else {
-                format!("the output of layer {}", index - 1)
-            };
-            return ModelError::NonFinite(place);
+            return ModelError::NonFinite(named(index));
         }
         if !all_finite(&layer.mid) {
             return ModelError::NonFinite(format!("the attention output of layer {index}"));
@@ -137,11 +202,11 @@ impl<T: Real> LayerPass<'_, T> {
         let h = fit(&mut scratch.h, rows * config.hidden_size);
         fit(&mut acts.rstd_input, rows);
         norm::forward(threads, &acts.x, &self.layer.input_norm, config.rms_norm_eps, h, &mut acts.rstd_input);
-        let LayerActs { q, k, v, q_raw, k_raw, u, .. } = &mut *acts;
+        let LayerActs { q, k, v, q_raw, k_raw, kept, .. } = &mut *acts;
         let (q, k) = if config.qk_norm { (q_raw, k_raw) } else { (q, k) };
         for (target, out) in [(Target::Q, q), (Target::K, k), (Target::V, v)] {
             let out = fit(out, rows * target.shape(config).0);
-            self.project(target, h, Store::Replace, out, &mut u[target as usize], &mut scratch.linear);
+            self.project(target, h, Store::Replace, out, &mut kept[target as usize], &mut scratch.linear);
         }
         let rope = rope.as_ref().expect("rope is laid out before a pass");
         self.normalise_heads(acts, rows);
@@ -186,26 +251,24 @@ impl<T: Real> LayerPass<'_, T> {
             gather(&acts.o, wanted, config.q_width(), &mut scratch.o_rows);
             &scratch.o_rows
         } else {
-            acts.mid.clear();
-            acts.mid.extend_from_slice(&acts.x);
+            copy_into(&mut acts.mid, &acts.x);
             &acts.o
         };
         let rows = acts.mid.len() / hidden;
         let linear = &mut scratch.linear;
-        self.project(Target::O, o, Store::Add, &mut acts.mid, &mut acts.u[Target::O as usize], linear);
+        self.project(Target::O, o, Store::Add, &mut acts.mid, &mut acts.kept[Target::O as usize], linear);
         let h = fit(&mut scratch.h, rows * hidden);
         fit(&mut acts.rstd_post, rows);
         norm::forward(threads, &acts.mid, &self.layer.post_norm, config.rms_norm_eps, h, &mut acts.rstd_post);
         let inner = rows * config.intermediate_size;
         let gate = fit(&mut acts.gate, inner);
-        self.project(Target::Gate, h, Store::Replace, gate, &mut acts.u[Target::Gate as usize], linear);
+        self.project(Target::Gate, h, Store::Replace, gate, &mut acts.kept[Target::Gate as usize], linear);
         let up = fit(&mut acts.up, inner);
-        self.project(Target::Up, h, Store::Replace, up, &mut acts.u[Target::Up as usize], linear);
+        self.project(Target::Up, h, Store::Replace, up, &mut acts.kept[Target::Up as usize], linear);
         let act = fit(&mut scratch.act, inner);
         swiglu::forward(threads, gate, up, act);
-        x.clear();
-        x.extend_from_slice(&acts.mid);
-        self.project(Target::Down, act, Store::Add, x, &mut acts.u[Target::Down as usize], linear);
+        copy_into(x, &acts.mid);
+        self.project(Target::Down, act, Store::Add, x, &mut acts.kept[Target::Down as usize], linear);
     }
 
     fn project(
@@ -214,11 +277,11 @@ impl<T: Real> LayerPass<'_, T> {
         x: &[T],
         store: Store,
         y: &mut [T],
-        u: &mut Vec<T>,
+        kept: &mut Kept<T>,
         scratch: &mut LinearScratch<T>,
     ) {
         let lora = self.stack.lora(self.index, target);
-        linear::forward(self.threads, self.layer.linear(target), lora, x, (y, store), u, scratch);
+        linear::forward(self.threads, self.layer.linear(target), lora, x, (y, store), kept, scratch);
     }
 }
 

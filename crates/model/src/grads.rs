@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use crate::error::{ModelError, Result};
-use crate::lora::{Adapter, ModuleKey, peft_name};
-use crate::params::{Model, Named, Weights};
+use crate::lora::{Adapter, Factor, LoraModule, ModuleKey, peft_name};
+use crate::optim::Parameter;
+use crate::params::{Model, Named, Weights, flat, matrix};
 use crate::real::Real;
 use crate::simd::{Kernel, LANES, vectorised};
 
@@ -15,6 +16,8 @@ pub struct LoraGrad<T = f32> {
     pub a: Vec<T>,
     /// As the module's B, `[out, rank]`.
     pub b: Vec<T>,
+    /// DoRA: as the module's magnitude, `[out]`; else empty.
+    pub magnitude: Vec<T>,
     /// Rows of A, columns of B.
     pub rank: usize,
 }
@@ -29,13 +32,16 @@ pub struct Grads<T = f32> {
 }
 
 impl<T: Real> Grads<T> {
-    /// For training `adapter` over a frozen base.
+    /// For training `adapter` over a frozen base. A fresh DoRA adapter has to be prepared first.
     pub fn lora(adapter: &Adapter<T>) -> Self {
         let zeros = |values: &[T]| vec![T::ZERO; values.len()];
-        let modules = adapter.modules.iter();
-        let lora = modules
-            .map(|(key, m)| (*key, LoraGrad { a: zeros(&m.a), b: zeros(&m.b), rank: m.rank }))
-            .collect();
+        let gradient = |m: &LoraModule<T>| LoraGrad {
+            a: zeros(&m.a),
+            b: zeros(&m.b),
+            magnitude: m.dora.as_ref().map(|dora| zeros(&dora.magnitude)).unwrap_or_default(),
+            rank: m.rank,
+        };
+        let lora = adapter.modules.iter().map(|(key, module)| (*key, gradient(module))).collect();
         Self { weights: None, lora }
     }
 
@@ -74,7 +80,7 @@ impl<T: Real> Grads<T> {
                 (weights.embed.rows(), weights.layers.len(), weights.head.is_some(), layer, optional)
             });
             let lora: Vec<_> =
-                grads.lora.iter().map(|(key, grad)| (*key, grad.a.len(), grad.b.len())).collect();
+                grads.lora.iter().map(|(key, g)| (*key, g.a.len(), g.b.len(), g.magnitude.len())).collect();
             (weights, lora)
         };
         lengths(self) == lengths(other)
@@ -84,18 +90,12 @@ impl<T: Real> Grads<T> {
     /// [`Adapter::iter`].
     pub fn iter(&self) -> Vec<Named<&[T]>> {
         let mut list = self.weights.as_ref().map(Weights::iter).unwrap_or_default();
-        for (key, grad) in &self.lora {
-            let LoraGrad { a, b, rank } = grad;
-            list.push(Named {
-                name: peft_name(*key, 'A'),
-                shape: vec![*rank, a.len() / rank],
-                values: a.as_slice(),
-            });
-            list.push(Named {
-                name: peft_name(*key, 'B'),
-                shape: vec![b.len() / rank, *rank],
-                values: b.as_slice(),
-            });
+        for (key, LoraGrad { a, b, magnitude, rank }) in &self.lora {
+            list.push(matrix(peft_name(*key, Factor::A), a.as_slice(), a.len() / rank));
+            list.push(matrix(peft_name(*key, Factor::B), b.as_slice(), *rank));
+            if !magnitude.is_empty() {
+                list.push(flat(peft_name(*key, Factor::Magnitude), magnitude.as_slice()));
+            }
         }
         list
     }
@@ -103,37 +103,44 @@ impl<T: Real> Grads<T> {
     /// As [`Grads::iter`], to write into.
     pub fn iter_mut(&mut self) -> Vec<Named<&mut [T]>> {
         let mut list = self.weights.as_mut().map(Weights::iter_mut).unwrap_or_default();
-        for (key, grad) in &mut self.lora {
-            let LoraGrad { a, b, rank } = grad;
-            list.push(Named {
-                name: peft_name(*key, 'A'),
-                shape: vec![*rank, a.len() / *rank],
-                values: a.as_mut_slice(),
-            });
-            list.push(Named {
-                name: peft_name(*key, 'B'),
-                shape: vec![b.len() / *rank, *rank],
-                values: b.as_mut_slice(),
-            });
+        for (key, LoraGrad { a, b, magnitude, rank }) in &mut self.lora {
+            let columns = a.len() / *rank;
+            list.push(matrix(peft_name(*key, Factor::A), a.as_mut_slice(), columns));
+            list.push(matrix(peft_name(*key, Factor::B), b.as_mut_slice(), *rank));
+            if !magnitude.is_empty() {
+                list.push(flat(peft_name(*key, Factor::Magnitude), magnitude.as_mut_slice()));
+            }
         }
         list
     }
 
-    /// The parameters of `adapter` beside their gradients, for the optimiser.
-    pub fn with_adapter<'a>(&'a self, adapter: &'a mut Adapter<T>) -> Vec<(&'a mut [T], &'a [T])> {
-        let parameters = adapter.modules.values_mut().flat_map(|m| [m.a.as_mut_slice(), m.b.as_mut_slice()]);
-        let gradients = self.lora.values().flat_map(|grad| [grad.a.as_slice(), grad.b.as_slice()]);
-        parameters.zip(gradients).collect()
+    /// The parameters of `adapter` beside their gradients, for the optimiser. `ratio_b` is how much
+    /// faster B (and DoRA's magnitude, as PEFT has it) learns than A: 1, or the ratio of LoRA+ (Hayou et
+    /// al. 2024, arXiv 2402.12354). A DoRA adapter has to be prepared again after the step.
+    pub fn with_adapter<'a>(&'a self, adapter: &'a mut Adapter<T>, ratio_b: f64) -> Vec<Parameter<'a, T>> {
+        adapter.forget_norms();
+        let mut list = Vec::with_capacity(2 * self.lora.len());
+        for (module, grad) in adapter.modules.values_mut().zip(self.lora.values()) {
+            list.push(Parameter { values: &mut module.a, gradient: &grad.a, rate: 1.0 });
+            list.push(Parameter { values: &mut module.b, gradient: &grad.b, rate: ratio_b });
+            let dora = module.dora.as_mut();
+            list.extend(dora.map(|dora| Parameter {
+                values: dora.magnitude.as_mut_slice(),
+                gradient: grad.magnitude.as_slice(),
+                rate: ratio_b,
+            }));
+        }
+        list
     }
 
     /// The weights of `model` beside their gradients, for the optimiser; empty for a base that is
     /// frozen or held packed.
-    pub fn with_model<'a>(&'a self, model: &'a mut Model<T>) -> Vec<(&'a mut [T], &'a [T])> {
+    pub fn with_model<'a>(&'a self, model: &'a mut Model<T>) -> Vec<Parameter<'a, T>> {
         let Some(gradients) = self.weights.as_ref().filter(|_| model.weights.packed().is_none()) else {
             return Vec::new();
         };
-        let parameters = model.weights.iter_mut().into_iter().map(|named| named.values);
-        parameters.zip(gradients.iter().into_iter().map(|named| named.values)).collect()
+        let parameters = model.weights.iter_mut().into_iter().zip(gradients.iter());
+        parameters.map(|(p, g)| Parameter { values: p.values, gradient: g.values, rate: 1.0 }).collect()
     }
 
     /// Square root of the sum of squares of all gradients, added up in f64. NaN or infinity is an

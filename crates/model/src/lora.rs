@@ -1,12 +1,15 @@
 //! The numbers of an adapter: LoRA factors, where they sit, their names and shapes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::config::ModelConfig;
-use crate::params::{Named, cast, matrix};
+use crate::dora::Dora;
+use crate::error::Result;
+use crate::modules::{ModuleForm, ModuleRules};
+use crate::params::{Named, cast, flat, matrix};
 use crate::real::Real;
 
 /// A linear layer that LoRA can be put on.
@@ -92,6 +95,8 @@ pub struct LoraConfig {
     pub rslora: bool,
     /// Probability of dropping an input of A while training, 0 to below 1.
     pub dropout: f32,
+    /// Each output has a magnitude of its own; see [`Dora`].
+    pub dora: bool,
 }
 
 impl LoraConfig {
@@ -112,6 +117,8 @@ pub struct LoraModule<T = f32> {
     pub rank: usize,
     /// Factor on the product.
     pub scale: T,
+    /// What DoRA adds.
+    pub dora: Option<Dora<T>>,
 }
 
 /// Where a LoRA module sits: layer index and projection.
@@ -139,24 +146,52 @@ impl<T: Real> LoraModule<T> {
 }
 
 impl<T: Real> Adapter<T> {
-    /// A fresh adapter that changes nothing yet: A uniform within ±1/sqrt(in) (PEFT's default,
-    /// Kaiming with a = sqrt(5)), B zero.
+    /// A fresh adapter on the config's targets in every layer that changes nothing yet: A uniform within
+    /// ±1/sqrt(in) (PEFT's default, Kaiming with a = sqrt(5)), B zero.
     pub fn init(config: LoraConfig, model: &ModelConfig, seed: u64) -> Self {
+        let form = ModuleForm { rank: config.rank, alpha: config.alpha };
+        let layers = 0..model.num_layers;
+        let keys = layers.flat_map(|layer| config.targets.iter().map(move |target| (layer, *target)));
+        let forms = keys.map(|key| (key, form)).collect();
+        Self::with_forms(config, &forms, model, seed)
+    }
+
+    /// As [`Adapter::init`], on the modules that `rules` choose, each with its own rank and alpha; the
+    /// config's targets become those that carry LoRA somewhere.
+    ///
+    /// # Errors
+    /// As [`ModuleRules::resolve`].
+    pub fn init_by(config: LoraConfig, rules: &ModuleRules, model: &ModelConfig, seed: u64) -> Result<Self> {
+        let forms = rules.resolve(model, config.rank, config.alpha)?;
+        let targets: BTreeSet<Target> = forms.keys().map(|(_, target)| *target).collect();
+        let config = LoraConfig { targets: targets.into_iter().collect(), ..config };
+        Ok(Self::with_forms(config, &forms, model, seed))
+    }
+
+    fn with_forms(
+        config: LoraConfig,
+        forms: &BTreeMap<ModuleKey, ModuleForm>,
+        model: &ModelConfig,
+        seed: u64,
+    ) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        let mut targets = config.targets.clone();
-        targets.sort_unstable();
-        targets.dedup();
-        let mut modules = BTreeMap::new();
-        for layer in 0..model.num_layers {
-            for &target in &targets {
-                let (out, input) = target.shape(model);
-                let bound = 1.0 / (input as f64).sqrt();
-                let rank = config.rank;
-                let a = (0..rank * input).map(|_| T::from_f64(rng.random_range(-bound..bound))).collect();
-                let scale = T::from_f64(config.scale(rank, config.alpha));
-                modules.insert((layer, target), LoraModule { a, b: vec![T::ZERO; out * rank], rank, scale });
-            }
-        }
+        let mut module = |(&key, &ModuleForm { rank, alpha }): (&ModuleKey, &ModuleForm)| {
+            let (out, input) = key.1.shape(model);
+            let bound = 1.0 / (input as f64).sqrt();
+            let a = (0..rank * input).map(|_| T::from_f64(rng.random_range(-bound..bound))).collect();
+            let scale = T::from_f64(config.scale(rank, alpha));
+            (
+                key,
+                LoraModule {
+                    a,
+                    b: vec![T::ZERO; out * rank],
+                    rank,
+                    scale,
+                    dora: config.dora.then(Dora::default),
+                },
+            )
+        };
+        let modules = forms.iter().map(&mut module).collect();
         Self { config, modules }
     }
 
@@ -165,30 +200,36 @@ impl<T: Real> Adapter<T> {
         self.modules.get(&(layer, target))
     }
 
-    /// Every tensor under its PEFT name, by layer, then projection, A before B.
+    /// Every tensor under its PEFT name, by layer, then projection, A before B before the magnitude.
     pub fn iter(&self) -> Vec<Named<&[T]>> {
         let mut list = Vec::with_capacity(2 * self.modules.len());
         for (key, module) in &self.modules {
-            list.push(matrix(peft_name(*key, 'A'), module.a.as_slice(), module.in_features()));
-            list.push(matrix(peft_name(*key, 'B'), module.b.as_slice(), module.rank));
+            list.push(matrix(peft_name(*key, Factor::A), module.a.as_slice(), module.in_features()));
+            list.push(matrix(peft_name(*key, Factor::B), module.b.as_slice(), module.rank));
+            let magnitude = module.dora.as_ref().map(|dora| dora.magnitude.as_slice());
+            list.extend(magnitude.map(|values| flat(peft_name(*key, Factor::Magnitude), values)));
         }
         list
     }
 
-    /// As [`Adapter::iter`], to write into.
+    /// As [`Adapter::iter`], to write into. A DoRA adapter has to be prepared again afterwards.
     pub fn iter_mut(&mut self) -> Vec<Named<&mut [T]>> {
+        self.forget_norms();
         let mut list = Vec::with_capacity(2 * self.modules.len());
         for (key, module) in &mut self.modules {
             let (input, rank) = (module.in_features(), module.rank);
-            list.push(matrix(peft_name(*key, 'A'), module.a.as_mut_slice(), input));
-            list.push(matrix(peft_name(*key, 'B'), module.b.as_mut_slice(), rank));
+            list.push(matrix(peft_name(*key, Factor::A), module.a.as_mut_slice(), input));
+            list.push(matrix(peft_name(*key, Factor::B), module.b.as_mut_slice(), rank));
+            let magnitude = module.dora.as_mut().map(|dora| dora.magnitude.as_mut_slice());
+            list.extend(magnitude.map(|values| flat(peft_name(*key, Factor::Magnitude), values)));
         }
         list
     }
 
     /// Number of trainable numbers.
     pub fn parameters(&self) -> usize {
-        self.modules.values().map(|module| module.a.len() + module.b.len()).sum()
+        let magnitude = |module: &LoraModule<T>| module.dora.as_ref().map_or(0, |dora| dora.magnitude.len());
+        self.modules.values().map(|module| module.a.len() + module.b.len() + magnitude(module)).sum()
     }
 
     /// The same adapter in another precision.
@@ -198,6 +239,10 @@ impl<T: Real> Adapter<T> {
             b: cast(&module.b),
             rank: module.rank,
             scale: U::from_f64(module.scale.to_f64()),
+            dora: module
+                .dora
+                .as_ref()
+                .map(|dora| Dora { magnitude: cast(&dora.magnitude), norms: cast(&dora.norms) }),
         };
         Adapter {
             config: self.config.clone(),
@@ -206,7 +251,23 @@ impl<T: Real> Adapter<T> {
     }
 }
 
-/// PEFT's name of a LoRA factor (`factor` is `A` or `B`).
-pub fn peft_name((layer, target): ModuleKey, factor: char) -> String {
-    format!("base_model.model.model.layers.{layer}.{}.lora_{factor}.weight", target.path())
+/// One tensor of a LoRA module.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Factor {
+    /// `lora_A`, `[rank, in]`.
+    A,
+    /// `lora_B`, `[out, rank]`.
+    B,
+    /// `lora_magnitude_vector` of DoRA, `[out]`.
+    Magnitude,
+}
+
+/// PEFT's name of a tensor of a LoRA module.
+pub fn peft_name((layer, target): ModuleKey, factor: Factor) -> String {
+    let ending = match factor {
+        Factor::A => "lora_A.weight",
+        Factor::B => "lora_B.weight",
+        Factor::Magnitude => "lora_magnitude_vector",
+    };
+    format!("base_model.model.model.layers.{layer}.{}.{ending}", target.path())
 }

@@ -21,6 +21,8 @@ pub struct Loss {
     pub nll_sum: f64,
     /// Number of scored tokens.
     pub tokens: usize,
+    /// How many of them had the highest probability of all tokens.
+    pub correct: usize,
 }
 
 impl Loss {
@@ -34,6 +36,7 @@ impl std::ops::AddAssign for Loss {
     fn add_assign(&mut self, other: Self) {
         self.nll_sum += other.nll_sum;
         self.tokens += other.tokens;
+        self.correct += other.correct;
     }
 }
 
@@ -48,8 +51,14 @@ pub(crate) struct LossGrads<'a, T> {
     pub(crate) head: Option<&'a mut [T]>,
 }
 
-/// Hands the nats of each row to `take`, in order, and computes the gradients that are asked for.
-/// `hidden` is `[labels.len(), width]`, `head` `[vocab, width]`; `logits` and `panel` are scratch.
+/// Rows whose logits exist at a time.
+pub(crate) fn rows_at_once(vocab: usize) -> usize {
+    (CHUNK / vocab).max(MIN_ROWS)
+}
+
+/// Hands the nats of each row to `take`, in order, with whether its label is the likeliest token, and
+/// computes the gradients that are asked for. `hidden` is `[labels.len(), width]`, `head`
+/// `[vocab, width]`; `logits` and `panel` are scratch.
 pub(crate) fn cross_entropy<T: Real>(
     threads: Threads,
     hidden: &[T],
@@ -57,25 +66,26 @@ pub(crate) fn cross_entropy<T: Real>(
     labels: &[u32],
     mut grads: Option<LossGrads<'_, T>>,
     [logits, panel]: [&mut Vec<T>; 2],
-    mut take: impl FnMut(usize, f64),
+    mut take: impl FnMut(usize, f64, bool),
 ) {
     if labels.is_empty() {
         return;
     }
     let (vocab, width) = (head.rows(), head.cols());
-    let rows_at_once = (CHUNK / vocab).max(MIN_ROWS);
+    let rows_at_once = rows_at_once(vocab);
     let mut nll = vec![T::ZERO; rows_at_once.min(labels.len())];
+    let mut hits = nll.clone();
     for (chunk, labels) in labels.chunks(rows_at_once).enumerate() {
         let (rows, first) = (labels.len(), chunk * rows_at_once);
         let x = Mat::new(&hidden[first * width..][..rows * width], rows, width);
         let logits = fit(logits, rows * vocab);
         packed::times_transposed(threads, (&mut *logits, Store::Replace), x, head, panel);
         let scale = grads.as_ref().map(|grads| grads.scale);
-        threads.rows(rows, [(&mut *logits, vocab), (&mut nll, 1)], &|range, [logits, nll]| {
-            vectorised(Rows, (logits, nll, &labels[range], scale));
+        threads.rows(rows, [(&mut *logits, vocab), (&mut nll, 1), (&mut hits, 1)], &|range, out| {
+            vectorised(Rows, (out, &labels[range], scale));
         });
-        for (row, nll) in nll[..rows].iter().enumerate() {
-            take(first + row, nll.to_f64());
+        for (row, (nll, hit)) in nll[..rows].iter().zip(&hits).enumerate() {
+            take(first + row, nll.to_f64(), *hit > T::ZERO);
         }
         if let Some(grads) = &mut grads {
             let out = (&mut grads.hidden[first * width..], Store::Replace);
@@ -88,18 +98,21 @@ pub(crate) fn cross_entropy<T: Real>(
     }
 }
 
-/// nll := `-log softmax(row)[label]`; with a scale the row becomes scale * (softmax - onehot).
+/// nll := `-log softmax(row)[label]`, hit := 1 where the label is the likeliest; with a scale the row
+/// becomes scale * (softmax - onehot).
 struct Rows;
 
-impl<T: Real> Kernel<(&mut [T], &mut [T], &[u32], Option<T>)> for Rows {
+impl<T: Real> Kernel<([&mut [T]; 3], &[u32], Option<T>)> for Rows {
     type Output = ();
 
     #[inline(always)]
-    fn run((logits, nll, labels, scale): (&mut [T], &mut [T], &[u32], Option<T>)) {
+    fn run(([logits, nll, hits], labels, scale): ([&mut [T]; 3], &[u32], Option<T>)) {
         let vocab = logits.len() / labels.len();
-        for ((row, nll), &label) in logits.chunks_exact_mut(vocab).zip(nll).zip(labels) {
+        let rows = logits.chunks_exact_mut(vocab).zip(nll).zip(hits);
+        for (((row, nll), hit), &label) in rows.zip(labels) {
             let wanted = row[label as usize];
             let largest = max(row);
+            *hit = if wanted >= largest { T::ONE } else { T::ZERO };
             let sum = exp_shifted(row, largest);
             if let Some(scale) = scale {
                 let factor = scale / sum;
@@ -127,16 +140,18 @@ mod tests {
         let (mut logits, mut panel) = (Vec::new(), Vec::new());
         let weight = Weight::new(head.clone(), vocab, width);
         let scratch = [&mut logits, &mut panel];
-        cross_entropy(Threads::ONE, &hidden, &weight, &labels, None, scratch, |row, nll| {
-            seen.push((row, nll));
+        cross_entropy(Threads::ONE, &hidden, &weight, &labels, None, scratch, |row, nll, hit| {
+            seen.push((row, nll, hit));
         });
         assert_eq!(seen.len(), rows);
-        for (row, nll) in seen {
+        for (row, nll, hit) in seen {
             let x = &hidden[row * width..][..width];
             let dot = |w: &[f64]| w.iter().zip(x).map(|(w, x)| w * x).sum::<f64>();
             let sum: f64 = head.chunks(width).map(|w| dot(w).exp()).sum();
             let wanted = sum.ln() - dot(&head[labels[row] as usize * width..][..width]);
             assert!((nll - wanted).abs() < 1e-12, "row {row}: {nll} {wanted}");
+            let label = dot(&head[labels[row] as usize * width..][..width]);
+            assert_eq!(hit, head.chunks(width).all(|w| dot(w) <= label), "row {row}");
         }
     }
 }

@@ -1,4 +1,5 @@
-//! An adapter merged into its base: W' = W + s B A in f32, cast once.
+//! An adapter merged into its base: W' = W + s B A in f32, cast once; for DoRA the rows of W + s B A
+//! scaled to the lengths in its magnitude.
 //!
 //! Streams: one adapted matrix is in memory at a time, everything else goes through in pieces. Tensors
 //! keep the files they came in. The fold is linear, so a merged model computes what base and adapter
@@ -14,6 +15,7 @@ use safetensors::Dtype;
 use serde_json::{Map, Value, json};
 
 use crate::config::CONFIG_FILE;
+use crate::dora;
 use crate::error::{ModelError, Result};
 use crate::json_file::read_text;
 use crate::lora::{Adapter, LoraModule, Target};
@@ -298,7 +300,8 @@ fn write_config(base: &Path, out: &Path, kind: Option<WeightType>) -> Result<()>
 }
 
 impl LoraModule {
-    /// Adds what the module adds to its weight, `[out, in]`: weight += scale B A.
+    /// Makes of a weight, `[out, in]`, what the module makes of it: weight += scale B A, and DoRA's scaling
+    /// of the rows.
     ///
     /// # Panics
     /// When `weight` is not of the module's shape.
@@ -307,5 +310,10 @@ impl LoraModule {
         assert_eq!(weight.len(), out * input, "the weight has the module's shape");
         let (b, a) = (Mat::new(&self.b, out, self.rank), Mat::new(&self.a, self.rank, input));
         matmul(threads, MatMut::new(weight, input), Store::Add, self.scale, b, a);
+        let Some(dora) = &self.dora else { return };
+        assert_eq!(dora.magnitude.len(), out, "a magnitude for each row");
+        for (row, magnitude) in weight.chunks_exact_mut(input).zip(&dora.magnitude) {
+            crate::simd::scale(row, magnitude / dora::norm(row));
+        }
     }
 }

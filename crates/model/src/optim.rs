@@ -22,6 +22,17 @@ pub struct AdamW<T = f32> {
     second: Vec<Vec<T>>,
 }
 
+/// One trained tensor beside its gradient.
+#[derive(Debug)]
+pub struct Parameter<'a, T = f32> {
+    /// The numbers that are moved.
+    pub values: &'a mut [T],
+    /// Same length.
+    pub gradient: &'a [T],
+    /// Factor on the learning rate: 1, or LoRA+'s ratio.
+    pub rate: f64,
+}
+
 /// Ends of the names under which moments are kept in a checkpoint, as torch calls them.
 const FIRST: &str = "exp_avg";
 const SECOND: &str = "exp_avg_sq";
@@ -49,7 +60,7 @@ impl<T: Real> AdamW<T> {
     ///
     /// # Errors
     /// [`ModelError::Input`] when the list does not match the moments.
-    pub fn step(&mut self, parameters: &mut [(&mut [T], &[T])], lr: f64) -> Result<()> {
+    pub fn step(&mut self, parameters: &mut [Parameter<'_, T>], lr: f64) -> Result<()> {
         T::step(self, parameters, lr)
     }
 
@@ -105,6 +116,23 @@ struct Factors<T> {
     eps: T,
 }
 
+impl<T: Real> Factors<T> {
+    /// For the `steps`-th step of a tensor whose learning rate is `lr`.
+    fn new((beta1, beta2, eps): (f64, f64, f64), steps: u64, lr: f64, weight_decay: f64) -> Self {
+        let t = steps as f64;
+        Self {
+            keep: T::from_f64(1.0 - lr * weight_decay),
+            beta1: T::from_f64(beta1),
+            rest1: T::from_f64(1.0 - beta1),
+            beta2: T::from_f64(beta2),
+            rest2: T::from_f64(1.0 - beta2),
+            size: T::from_f64(lr / (1.0 - beta1.powf(t))),
+            root: T::from_f64((1.0 - beta2.powf(t)).sqrt()),
+            eps: T::from_f64(eps),
+        }
+    }
+}
+
 struct Step;
 
 impl<T: Real> Kernel<(&Factors<T>, &mut [T], &[T], &mut [T], &mut [T])> for Step {
@@ -123,36 +151,28 @@ impl<T: Real> Kernel<(&Factors<T>, &mut [T], &[T], &mut [T], &mut [T])> for Step
 /// The work of [`AdamW::step`].
 pub(crate) fn compute_step<T: Real>(
     adam: &mut AdamW<T>,
-    parameters: &mut [(&mut [T], &[T])],
+    parameters: &mut [Parameter<'_, T>],
     lr: f64,
 ) -> Result<()> {
     if adam.steps == 0 && adam.first.is_empty() {
-        let zeros = |parameters: &[(&mut [T], &[T])]| -> Vec<Vec<T>> {
-            parameters.iter().map(|(values, _)| vec![T::ZERO; values.len()]).collect()
-        };
-        adam.first = zeros(parameters);
-        adam.second = zeros(parameters);
+        let zeros = |parameter: &Parameter<'_, T>| vec![T::ZERO; parameter.values.len()];
+        adam.first = parameters.iter().map(zeros).collect();
+        adam.second = parameters.iter().map(zeros).collect();
     }
     let lengths = adam.first.iter().map(Vec::len);
-    if !lengths.eq(parameters.iter().map(|(values, _)| values.len())) {
+    if !lengths.eq(parameters.iter().map(|parameter| parameter.values.len())) {
         return Err(ModelError::Input("the optimiser's moments belong to other parameters".to_owned()));
     }
     adam.steps += 1;
-    let t = adam.steps as f64;
-    let factors = Factors {
-        keep: T::from_f64(1.0 - lr * adam.weight_decay),
-        beta1: T::from_f64(adam.beta1),
-        rest1: T::from_f64(1.0 - adam.beta1),
-        beta2: T::from_f64(adam.beta2),
-        rest2: T::from_f64(1.0 - adam.beta2),
-        size: T::from_f64(lr / (1.0 - adam.beta1.powf(t))),
-        root: T::from_f64((1.0 - adam.beta2.powf(t)).sqrt()),
-        eps: T::from_f64(adam.eps),
-    };
-    for (((values, gradient), first), second) in
-        parameters.iter_mut().zip(&mut adam.first).zip(&mut adam.second)
-    {
-        vectorised(Step, (&factors, &mut **values, *gradient, first.as_mut_slice(), second.as_mut_slice()));
+    for ((parameter, first), second) in parameters.iter_mut().zip(&mut adam.first).zip(&mut adam.second) {
+        let factors = Factors::new(
+            (adam.beta1, adam.beta2, adam.eps),
+            adam.steps,
+            lr * parameter.rate,
+            adam.weight_decay,
+        );
+        let values = &mut *parameter.values;
+        vectorised(Step, (&factors, values, parameter.gradient, first.as_mut_slice(), second.as_mut_slice()));
     }
     Ok(())
 }

@@ -17,8 +17,8 @@ use crate::workspace::fit;
 /// Numbers of a panel, unless a single row is longer: about a level-2 cache for one thread. Threads that
 /// share the products of one panel get larger ones, or they would wait for each other too often (measured
 /// with the example nf4: a quarter faster than small panels).
-const PANEL: usize = 1 << 18;
-const SHARED_PANEL: usize = 1 << 22;
+pub(crate) const PANEL: usize = 1 << 18;
+pub(crate) const SHARED_PANEL: usize = 1 << 22;
 
 /// y (+)= x Wᵀ; `x` is `[rows, in]`, `y` `[rows, out]`, `panel` scratch.
 pub(crate) fn times_transposed<T: Real>(

@@ -353,6 +353,10 @@ fn matrix_of<T: Real>(name: String, weight: &Weight<T>) -> Named<Held<'_, T>> {
     Named { name, shape: vec![weight.rows(), weight.cols()], values: Held::Matrix(weight) }
 }
 
+pub(crate) fn flat<T, S: std::ops::Deref<Target = [T]>>(name: String, values: S) -> Named<S> {
+    Named { name, shape: vec![values.len()], values }
+}
+
 pub(crate) fn matrix<T, S: std::ops::Deref<Target = [T]>>(
     name: String,
     values: S,

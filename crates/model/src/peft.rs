@@ -13,8 +13,10 @@ use nightshift_core::release::{ADAPTER_MODEL, digest_dir};
 use serde_json::{Map, Value, json};
 
 use crate::config::ModelConfig;
+use crate::dora::Dora;
 use crate::error::{ModelError, Result};
-use crate::lora::{Adapter, LoraConfig, LoraModule, ModuleKey, Target, peft_name};
+use crate::lora::{Adapter, Factor, LoraConfig, LoraModule, ModuleKey, Target, peft_name};
+use crate::modules::module_path;
 use crate::peft_config::PeftConfig;
 use crate::tensor_file::TensorFile;
 use crate::weights::tensor_bytes;
@@ -28,6 +30,8 @@ pub struct AdapterFacts {
     pub alpha: f64,
     /// Scaled by alpha/sqrt(rank).
     pub rslora: bool,
+    /// Magnitude vectors, which vLLM and llama.cpp refuse: merge such an adapter to serve it there.
+    pub dora: bool,
     /// Names of the projections that carry LoRA in at least one layer, sorted.
     pub targets: Vec<String>,
     /// Number of modules.
@@ -52,10 +56,12 @@ pub fn validate_adapter_dir(dir: &Path, config: &ModelConfig) -> Result<AdapterF
         rank: adapter.modules.values().map(|module| module.rank).max().unwrap_or(0),
         alpha: peft.alpha,
         rslora: peft.use_rslora,
+        dora: peft.use_dora,
         targets,
         modules: adapter.modules.len(),
         parameters: adapter.parameters(),
-        no_effect: adapter.modules.values().all(|module| module.b.iter().all(|value| *value == 0.0)),
+        no_effect: !peft.use_dora
+            && adapter.modules.values().all(|module| module.b.iter().all(|value| *value == 0.0)),
         base_model: peft.base_model,
         digest: digest_dir(dir).map_err(|failure| ModelError::malformed(dir, failure.chain()))?,
     })
@@ -95,39 +101,24 @@ fn read_adapter(dir: &Path, peft: &PeftConfig, config: &ModelConfig) -> Result<A
             targets: Vec::new(),
             rslora: peft.use_rslora,
             dropout: peft.dropout as f32,
+            dora: peft.use_dora,
         },
         modules: BTreeMap::new(),
     };
     for layer in 0..config.num_layers {
         for target in Target::ALL {
             let key = (layer, target);
-            let module_path = format!("model.layers.{layer}.{}", target.path());
-            let pair = (names.get(&(key, 'A')), names.get(&(key, 'B')));
-            if !peft.targets_module(&module_path, Some(layer))? {
-                if let (Some(name), _) | (None, Some(name)) = pair {
+            let module_path = module_path(key);
+            let parts = [Factor::A, Factor::B, Factor::Magnitude].map(|factor| names.get(&(key, factor)));
+            if !peft.rules.covers(&module_path, Some(layer))? {
+                if let Some(name) = parts.into_iter().flatten().next() {
                     let problem =
                         "belongs to a module that target_modules does not cover; PEFT would ignore it";
                     return Err(ModelError::tensor(&path, name.as_str(), problem));
                 }
                 continue;
             }
-            let (Some(a), Some(b)) = pair else {
-                let missing = peft_name(key, if pair.0.is_none() { 'A' } else { 'B' });
-                return Err(ModelError::tensor(
-                    &path,
-                    missing,
-                    "missing, but target_modules covers its module",
-                ));
-            };
-            let rank = peft.rank_of(&module_path)?;
-            let (out, input) = target.shape(config);
-            let module = LoraModule {
-                a: read_factor(&mut file, a, [rank, input])?,
-                b: read_factor(&mut file, b, [out, rank])?,
-                rank,
-                scale: peft.scale_of(&module_path)? as f32,
-            };
-            adapter.modules.insert(key, module);
+            adapter.modules.insert(key, read_module(&mut file, peft, key, config, parts)?);
         }
     }
     let covered: BTreeSet<Target> = adapter.modules.keys().map(|(_, target)| *target).collect();
@@ -138,9 +129,45 @@ fn read_adapter(dir: &Path, peft: &PeftConfig, config: &ModelConfig) -> Result<A
     Ok(adapter)
 }
 
-fn read_factor(file: &mut TensorFile, name: &str, shape: [usize; 2]) -> Result<Vec<f32>> {
+/// One module from its tensors (A, B, magnitude), which must be those that the config promises.
+fn read_module(
+    file: &mut TensorFile,
+    peft: &PeftConfig,
+    key: ModuleKey,
+    config: &ModelConfig,
+    parts: [Option<&String>; 3],
+) -> Result<LoraModule> {
+    let path = module_path(key);
+    let missing = |factor: Factor, why: &str| {
+        Err(ModelError::tensor(file.path(), peft_name(key, factor), format!("missing, but {why}")))
+    };
+    let [Some(a), Some(b), magnitude] = parts else {
+        let factor = if parts[0].is_none() { Factor::A } else { Factor::B };
+        return missing(factor, "target_modules covers its module");
+    };
+    let rank = peft.rank_of(&path)?;
+    let (out, input) = key.1.shape(config);
+    let dora = match magnitude {
+        None if peft.use_dora => return missing(Factor::Magnitude, "use_dora is true"),
+        Some(name) if !peft.use_dora => {
+            let problem = "is a DoRA magnitude, but use_dora is not true; PEFT would ignore it";
+            return Err(ModelError::tensor(file.path(), name.as_str(), problem));
+        }
+        None => None,
+        Some(name) => Some(Dora { magnitude: read_factor(file, name, &[out])?, norms: Vec::new() }),
+    };
+    Ok(LoraModule {
+        a: read_factor(file, a, &[rank, input])?,
+        b: read_factor(file, b, &[out, rank])?,
+        rank,
+        scale: peft.scale_of(&path)? as f32,
+        dora,
+    })
+}
+
+fn read_factor(file: &mut TensorFile, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
     let found = file.entries().get(name).map(|entry| entry.shape.clone());
-    if found.as_deref() != Some(&shape[..]) {
+    if found.as_deref() != Some(shape) {
         let found = found.unwrap_or_default();
         let problem = format!(
             "shape {found:?}, but rank and base model ask for {shape:?}; wrong rank, or another base model"
@@ -151,7 +178,7 @@ fn read_factor(file: &mut TensorFile, name: &str, shape: [usize; 2]) -> Result<V
 }
 
 /// Which tensor of the file is which factor; every name must be understood.
-fn known_names(file: &TensorFile, config: &ModelConfig) -> Result<BTreeMap<(ModuleKey, char), String>> {
+fn known_names(file: &TensorFile, config: &ModelConfig) -> Result<BTreeMap<(ModuleKey, Factor), String>> {
     let mut names = BTreeMap::new();
     for name in file.entries().keys() {
         let refuse = |problem: &str| Err(ModelError::tensor(file.path(), name.as_str(), problem));
@@ -173,15 +200,16 @@ fn known_names(file: &TensorFile, config: &ModelConfig) -> Result<BTreeMap<(Modu
 }
 
 /// `model.layers.N.self_attn.q_proj.lora_A[.default].weight`
-fn parse_name(inner: &str) -> Option<(ModuleKey, char)> {
+fn parse_name(inner: &str) -> Option<(ModuleKey, Factor)> {
     let (layer, rest) = inner.strip_prefix("model.layers.")?.split_once('.')?;
     // Only the canonical spelling, so that no two names mean one tensor.
     let number: usize = layer.parse().ok().filter(|number: &usize| number.to_string() == layer)?;
     let (module, factor) = rest.split_once(".lora_")?;
     let target = Target::ALL.into_iter().find(|target| target.path() == module)?;
     let factor = match factor {
-        "A.weight" | "A.default.weight" => 'A',
-        "B.weight" | "B.default.weight" => 'B',
+        "A.weight" | "A.default.weight" => Factor::A,
+        "B.weight" | "B.default.weight" => Factor::B,
+        "magnitude_vector" | "magnitude_vector.default.weight" => Factor::Magnitude,
         _ => return None,
     };
     Some(((number, target), factor))
@@ -189,8 +217,7 @@ fn parse_name(inner: &str) -> Option<(ModuleKey, char)> {
 
 /// Why a tensor name is not understood.
 fn explain(inner: &str) -> &'static str {
-    const KNOWN: [(&str, &str); 6] = [
-        ("lora_magnitude_vector", "is part of a DoRA adapter, which is not supported"),
+    const KNOWN: [(&str, &str); 5] = [
         ("lora_embedding_", "is LoRA on the embedding, which is not supported"),
         ("lm_head.", "is LoRA on (or a copy of) the output head, which is not supported"),
         ("embed_tokens.", "is a copy of the embedding (modules_to_save), which is not supported"),
@@ -212,16 +239,11 @@ fn no_tensors(dir: &Path, path: &Path) -> ModelError {
 
 fn config_json(adapter: &Adapter, num_layers: usize, base_name: &str) -> Value {
     let general = &adapter.config;
-    let (mut ranks, mut alphas) = (Map::new(), Map::new());
-    for ((layer, target), module) in &adapter.modules {
-        let path = format!("model.layers.{layer}.{}", target.path());
-        if module.rank != general.rank {
-            ranks.insert(path.clone(), json!(module.rank));
-        }
-        if module.scale != general.scale(module.rank, general.alpha) as f32 {
-            alphas.insert(path, number(alpha_of(module, general)));
-        }
-    }
+    let ranks = pattern(adapter, |module| (module.rank != general.rank).then(|| json!(module.rank)));
+    let alphas = pattern(adapter, |module| {
+        let plain = general.scale(module.rank, general.alpha) as f32;
+        (module.scale != plain).then(|| number(alpha_of(module, general)))
+    });
     // The keys that decide the numbers, and those that other readers ask for; PEFT fills in the rest.
     json!({
         "alpha_pattern": alphas,
@@ -238,9 +260,29 @@ fn config_json(adapter: &Adapter, num_layers: usize, base_name: &str) -> Value {
         "rank_pattern": ranks,
         "target_modules": target_modules(adapter, num_layers),
         "task_type": "CAUSAL_LM",
-        "use_dora": false,
+        "use_dora": general.dora,
         "use_rslora": general.rslora,
     })
+}
+
+/// What `of` says of the modules that differ from the general rule: by short name where every module of
+/// a projection differs in the same way, else by full path.
+fn pattern(adapter: &Adapter, of: impl Fn(&LoraModule) -> Option<Value>) -> Map<String, Value> {
+    let mut map = Map::new();
+    for &target in &adapter.config.targets {
+        let modules = adapter.modules.iter().filter(|((_, other), _)| *other == target);
+        let values: Vec<_> = modules.map(|(key, module)| (*key, of(module))).collect();
+        match values.first() {
+            Some((_, first)) if values.iter().all(|(_, value)| value == first) => {
+                map.extend(first.clone().map(|value| (target.name().to_owned(), value)));
+            }
+            _ => {
+                let own = values.into_iter().filter_map(|(key, value)| Some((module_path(key), value?)));
+                map.extend(own);
+            }
+        }
+    }
+    map
 }
 
 /// Short names where a projection carries LoRA in every layer or none, else full paths; sorted.
@@ -250,8 +292,7 @@ fn target_modules(adapter: &Adapter, num_layers: usize) -> Vec<String> {
     let mut names: Vec<String> = if complete {
         targets.iter().map(|target| target.name().to_owned()).collect()
     } else {
-        let path = |(layer, target): &ModuleKey| format!("model.layers.{layer}.{}", target.path());
-        adapter.modules.keys().map(path).collect()
+        adapter.modules.keys().copied().map(module_path).collect()
     };
     names.sort_unstable();
     names

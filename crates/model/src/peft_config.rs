@@ -2,22 +2,19 @@
 //!
 //! PEFT loads a wrong adapter without a word when `target_modules`, `use_rslora` or `lora_alpha` is
 //! missing, because its defaults then stand in for the truth. Here the five keys that decide the
-//! numbers must be written in the file, and every form that this crate does not compute (DoRA,
-//! biases, saved modules, initialisations that rewrite the base) is refused by key.
+//! numbers must be written in the file, and every form that this crate does not compute
+//! (biases, saved modules, initialisations that rewrite the base) is refused by key.
 //!
-//! Matching follows `check_target_module_exists` and `get_pattern_key` of peft 0.21.
+//! Which modules it means is decided in [`crate::modules`].
 
 use std::path::Path;
 
-use fancy_regex::Regex;
 use nightshift_core::release::ADAPTER_CONFIG;
 use serde_json::Value;
 
-use crate::error::{ModelError, Result};
+use crate::error::Result;
 use crate::json_file::JsonFile;
-
-/// Matching steps a pattern may take on one module path before it is called pathological.
-const BACKTRACK_LIMIT: usize = 100_000;
+use crate::modules::{ModuleRules, Names, Pattern};
 
 /// What `adapter_config.json` says, as far as it decides the numbers.
 #[derive(Debug)]
@@ -28,23 +25,14 @@ pub(crate) struct PeftConfig {
     pub(crate) alpha: f64,
     /// Scale by alpha/sqrt(rank) in place of alpha/rank.
     pub(crate) use_rslora: bool,
+    /// Every module has a magnitude vector.
+    pub(crate) use_dora: bool,
     /// Dropout used in training; does not act afterwards.
     pub(crate) dropout: f64,
     /// `base_model_name_or_path`.
     pub(crate) base_model: Option<String>,
-    targets: Targets,
-    exclude: Option<Targets>,
-    layers: Option<Vec<usize>>,
-    rank_pattern: Vec<(Regex, usize)>,
-    alpha_pattern: Vec<(Regex, f64)>,
-}
-
-/// `target_modules` or `exclude_modules`.
-#[derive(Debug)]
-enum Targets {
-    AllLinear,
-    Names(Vec<String>),
-    Path(Regex),
+    /// Which modules carry it.
+    pub(crate) rules: ModuleRules,
 }
 
 impl PeftConfig {
@@ -59,31 +47,34 @@ impl PeftConfig {
             let problem = "missing; PEFT would assume false and scale an rsLoRA adapter wrongly. Write it";
             file.error("use_rslora", problem)
         })?;
-        let targets = Targets::parse(&file, "target_modules")?.ok_or_else(|| {
+        let targets = parse_names(&file, "target_modules")?.ok_or_else(|| {
             file.error("target_modules", "missing; PEFT would assume q_proj and v_proj. Write it")
         })?;
         let config = Self {
             rank: checked_rank(&file, "r", rank)?,
             alpha: checked_alpha(&file, "lora_alpha", alpha)?,
             use_rslora,
+            use_dora: file.bool("use_dora")?.unwrap_or(false),
             dropout: file.f64("lora_dropout")?.unwrap_or(0.0),
             base_model: file.str("base_model_name_or_path")?.map(str::to_owned),
-            targets,
-            exclude: Targets::parse(&file, "exclude_modules")?,
-            layers: parse_layers(&file)?,
-            rank_pattern: parse_pattern(&file, "rank_pattern", |value| {
-                value.as_u64().and_then(|rank| usize::try_from(rank).ok())
-            })?,
-            alpha_pattern: parse_pattern(&file, "alpha_pattern", Value::as_f64)?,
+            rules: ModuleRules {
+                targets,
+                exclude: parse_names(&file, "exclude_modules")?,
+                layers: parse_layers(&file)?,
+                ranks: parse_pattern(&file, "rank_pattern", |value| {
+                    value.as_u64().and_then(|rank| usize::try_from(rank).ok())
+                })?,
+                alphas: parse_pattern(&file, "alpha_pattern", Value::as_f64)?,
+            },
         };
-        for (pattern, rank) in &config.rank_pattern {
-            checked_rank(&file, &format!("rank_pattern.{pattern}"), *rank)?;
+        for Pattern { text, value, .. } in &config.rules.ranks {
+            checked_rank(&file, &format!("rank_pattern.{text}"), *value)?;
         }
-        for (pattern, alpha) in &config.alpha_pattern {
-            checked_alpha(&file, &format!("alpha_pattern.{pattern}"), *alpha)?;
+        for Pattern { text, value, .. } in &config.rules.alphas {
+            checked_alpha(&file, &format!("alpha_pattern.{text}"), *value)?;
         }
         for outside in ["lm_head", "model.embed_tokens"] {
-            if config.targets_module(outside, None)? {
+            if config.rules.covers(outside, None)? {
                 let problem =
                     format!("targets `{outside}`; LoRA on embedding or output head is not supported");
                 return Err(file.error("target_modules", problem));
@@ -92,97 +83,42 @@ impl PeftConfig {
         Ok(config)
     }
 
-    /// Whether the module at `path` carries LoRA; `layer` is its layer, if it is in one.
-    pub(crate) fn targets_module(&self, path: &str, layer: Option<usize>) -> Result<bool> {
-        if let Some(exclude) = &self.exclude
-            && exclude.matches(path)?
-        {
-            return Ok(false);
-        }
-        if matches!(self.targets, Targets::AllLinear) {
-            return Ok(layer.is_some());
-        }
-        let found = self.targets.matches(path)?;
-        let exact = matches!(&self.targets, Targets::Names(names) if names.iter().any(|name| name == path));
-        let by_regex = matches!(self.targets, Targets::Path(_));
-        match (&self.layers, layer) {
-            // PEFT applies layers_to_transform to suffix matches only.
-            (Some(layers), Some(layer)) if found && !exact && !by_regex => Ok(layers.contains(&layer)),
-            _ => Ok(found),
-        }
-    }
-
     /// Rank of the module at `path`.
     pub(crate) fn rank_of(&self, path: &str) -> Result<usize> {
-        Ok(first_match(&self.rank_pattern, path)?.copied().unwrap_or(self.rank))
+        self.rules.rank_of(path, self.rank)
     }
 
     /// Factor on B·A of the module at `path`.
     pub(crate) fn scale_of(&self, path: &str) -> Result<f64> {
-        let alpha = first_match(&self.alpha_pattern, path)?.copied().unwrap_or(self.alpha);
+        let alpha = self.rules.alpha_of(path, self.alpha)?;
         let rank = self.rank_of(path)? as f64;
         Ok(alpha / if self.use_rslora { rank.sqrt() } else { rank })
     }
 }
 
-impl Targets {
-    fn parse(file: &JsonFile, key: &str) -> Result<Option<Self>> {
-        match file.get(key) {
-            None => Ok(None),
-            Some(Value::String(text)) if text.eq_ignore_ascii_case("all-linear") => Ok(Some(Self::AllLinear)),
-            Some(Value::String(text)) => {
-                compile(file, key, &format!("^(?:{text})$")).map(|regex| Some(Self::Path(regex)))
-            }
-            Some(Value::Array(list)) => {
-                let name = |entry: &Value| match entry.as_str() {
-                    Some(name) if !name.is_empty() => Ok(name.to_owned()),
-                    _ => Err(file.wrong(key, "a module name", entry)),
-                };
-                list.iter().map(name).collect::<Result<_>>().map(|names| Some(Self::Names(names)))
-            }
-            Some(other) => Err(file.wrong(key, "a list of names or one pattern", other)),
+fn parse_names(file: &JsonFile, key: &str) -> Result<Option<Names>> {
+    match file.get(key) {
+        None => Ok(None),
+        Some(Value::String(text)) => {
+            Names::from_text(text).map(Some).map_err(|problem| file.error(key, problem))
         }
-    }
-
-    fn matches(&self, path: &str) -> Result<bool> {
-        match self {
-            Self::AllLinear => Ok(true),
-            Self::Names(names) => Ok(names.iter().any(|name| {
-                path == name || path.strip_suffix(name.as_str()).is_some_and(|front| front.ends_with('.'))
-            })),
-            Self::Path(regex) => is_match(regex, path),
+        Some(Value::Array(list)) => {
+            let name = |entry: &Value| match entry.as_str() {
+                Some(name) if !name.is_empty() => Ok(name.to_owned()),
+                _ => Err(file.wrong(key, "a module name", entry)),
+            };
+            list.iter().map(name).collect::<Result<_>>().map(|names| Some(Names::List(names)))
         }
+        Some(other) => Err(file.wrong(key, "a list of names or one pattern", other)),
     }
 }
 
-fn is_match(regex: &Regex, path: &str) -> Result<bool> {
-    regex.is_match(path).map_err(|error| {
-        ModelError::Input(format!("the pattern `{regex}` cannot be matched against `{path}`: {error}"))
-    })
-}
-
-fn first_match<'a, T>(patterns: &'a [(Regex, T)], path: &str) -> Result<Option<&'a T>> {
-    for (regex, value) in patterns {
-        if is_match(regex, path)? {
-            return Ok(Some(value));
-        }
-    }
-    Ok(None)
-}
-
-fn compile(file: &JsonFile, key: &str, pattern: &str) -> Result<Regex> {
-    fancy_regex::RegexBuilder::new(pattern)
-        .backtrack_limit(BACKTRACK_LIMIT)
-        .build()
-        .map_err(|error| file.error(key, format!("`{pattern}` is not a pattern: {error}")))
-}
-
-/// `rank_pattern` and `alpha_pattern`: `(.*\.)?(KEY)$`, first match in file order wins.
-fn parse_pattern<T>(
+/// `rank_pattern` and `alpha_pattern`, in file order.
+fn parse_pattern<V>(
     file: &JsonFile,
     key: &str,
-    read: impl Fn(&Value) -> Option<T>,
-) -> Result<Vec<(Regex, T)>> {
+    read: impl Fn(&Value) -> Option<V>,
+) -> Result<Vec<Pattern<V>>> {
     let map = match file.get(key) {
         None => return Ok(Vec::new()),
         Some(Value::Object(map)) => map,
@@ -191,8 +127,8 @@ fn parse_pattern<T>(
     map.iter()
         .map(|(pattern, value)| {
             let full = format!("{key}.{pattern}");
-            let regex = compile(file, &full, &format!(r"^(?:.*\.)?(?:{pattern})$"))?;
-            read(value).map(|value| (regex, value)).ok_or_else(|| file.wrong(full, "a number", value))
+            let number = read(value).ok_or_else(|| file.wrong(full.as_str(), "a number", value))?;
+            Pattern::new(pattern, number).map_err(|problem| file.error(full, problem))
         })
         .collect()
 }
@@ -248,7 +184,7 @@ fn refuse_unsupported(file: &JsonFile) -> Result<()> {
         None | Some("none") => {}
         Some(other) => return Err(file.error("bias", format!("`{other}` is not supported; none is"))),
     }
-    for key in ["use_dora", "lora_bias", "fan_in_fan_out", "use_qalora"] {
+    for key in ["lora_bias", "fan_in_fan_out", "use_qalora"] {
         if file.bool(key)?.unwrap_or(false) {
             return Err(file.error(key, "is not supported; train or merge without it"));
         }

@@ -80,6 +80,14 @@ impl<T: Real> RopeTable<T> {
     }
 }
 
+#[cfg(test)]
+impl RopeTable<f32> {
+    /// Numbers held.
+    pub(crate) fn numbers(&self) -> usize {
+        self.cos.capacity() + self.sin.capacity()
+    }
+}
+
 struct Rotate;
 
 impl<T: Real> Kernel<(&RopeTable<T>, Turn, &[usize], usize, &mut [T])> for Rotate {

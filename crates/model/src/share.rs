@@ -11,7 +11,7 @@ use crate::batch::Packed;
 use crate::linear::mix;
 use crate::real::Real;
 use crate::threads::Threads;
-use crate::workspace::Workspace;
+use crate::workspace::{Extent, Workspace};
 
 /// The sequences that one thread computes.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -19,6 +19,8 @@ pub(crate) struct Share {
     pub(crate) batch: Packed,
     /// Which sequence of the whole batch each of them is; ascending.
     pub(crate) segments: Vec<usize>,
+    /// How much of each is computed, and how long it is.
+    pub(crate) extents: Vec<Extent>,
 }
 
 /// Divides a batch: one share for each thread when they come out about even, else a single one.
@@ -26,26 +28,18 @@ pub(crate) struct Share {
 pub(crate) fn shares(batch: &Packed, threads: Threads) -> Vec<Share> {
     let needed = |range: std::ops::Range<usize>| {
         let last = batch.labels[range.clone()].iter().rposition(Option::is_some)?;
-        Some(range.start..range.start + last + 1)
+        Some((range.start..range.start + last + 1, range.len()))
     };
     let segments: Vec<_> =
         batch.ranges().enumerate().filter_map(|(index, range)| Some((index, needed(range)?))).collect();
-    let tokens: usize = segments.iter().map(|(_, range)| range.len()).sum();
-    let mut owners =
-        assign(&segments.iter().map(|(_, range)| range.len()).collect::<Vec<_>>(), threads.count());
-    let mut loads = vec![0; threads.count()];
-    for ((_, range), owner) in segments.iter().zip(&owners) {
-        loads[*owner] += range.len();
-    }
-    let heaviest = loads.into_iter().max().unwrap_or(0);
-    // Beyond an eighth above the mean the split of single products loses less.
-    let even = heaviest * threads.count() * 8 <= tokens * 9;
-    if !even {
-        owners.fill(0);
-    }
-    let mut shares = vec![Share::default(); if even { threads.count() } else { 1 }];
-    for ((index, range), owner) in segments.into_iter().zip(owners) {
-        let Share { batch: part, segments } = &mut shares[owner];
+    let lengths: Vec<usize> = segments.iter().map(|(_, (range, _))| range.len()).collect();
+    let owners = divide(&lengths, threads);
+    let count = if owners.is_some() { threads.count() } else { 1 };
+    let mut shares = vec![Share::default(); count];
+    let owners = owners.unwrap_or_else(|| vec![0; segments.len()]);
+    for ((index, (range, tokens)), owner) in segments.into_iter().zip(owners) {
+        let Share { batch: part, segments, extents } = &mut shares[owner];
+        extents.push(Extent { rows: range.len(), tokens });
         part.starts.push(part.tokens.len());
         part.tokens.extend_from_slice(&batch.tokens[range.clone()]);
         part.labels.extend_from_slice(&batch.labels[range]);
@@ -53,6 +47,20 @@ pub(crate) fn shares(batch: &Packed, threads: Threads) -> Vec<Share> {
     }
     shares.retain(|share| !share.segments.is_empty());
     shares
+}
+
+/// For each sequence the thread it goes to; `None` when whole sequences would come out too uneven, so
+/// that one share with split products is faster.
+pub(crate) fn divide(lengths: &[usize], threads: Threads) -> Option<Vec<usize>> {
+    let owners = assign(lengths, threads.count());
+    let mut loads = vec![0; threads.count()];
+    for (length, owner) in lengths.iter().zip(&owners) {
+        loads[*owner] += length;
+    }
+    let tokens: usize = lengths.iter().sum();
+    let heaviest = loads.into_iter().max().unwrap_or(0);
+    // Beyond an eighth above the mean the split of single products loses less.
+    (heaviest * threads.count() * 8 <= tokens * 9).then_some(owners)
 }
 
 /// For each length the bin it goes to: longest first, always into the emptiest bin.
@@ -82,6 +90,7 @@ pub(crate) fn run<T: Real, S: Send, R: Send>(
     ws.helpers.resize_with(shares.len(), || Workspace::new(1));
     for (index, helper) in ws.helpers.iter_mut().enumerate() {
         helper.dropout_seed = mix(ws.dropout_seed.wrapping_add(index as u64));
+        (helper.noise, helper.checkpointing) = (ws.noise, ws.checkpointing);
     }
     let mut results: Vec<Option<R>> = shares.iter().map(|_| None).collect();
     rayon::scope(|scope| {
@@ -127,6 +136,7 @@ mod tests {
         let [share] = shares(&batch, Threads::new(1)).try_into().unwrap();
         assert_eq!(share.segments, [1]);
         assert_eq!(share.batch.tokens, [1, 2]);
+        assert_eq!(share.extents, [Extent { rows: 2, tokens: 4 }]);
         assert_eq!(share.batch.labels, [Some(2), Some(3)]);
         batch.labels.fill(None);
         assert!(shares(&batch, Threads::new(2)).is_empty());

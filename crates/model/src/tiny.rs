@@ -75,7 +75,7 @@ pub(crate) fn model(config: ModelConfig, seed: u64) -> Model<f64> {
 /// An adapter on all projections with random A and B.
 pub(crate) fn adapter(config: &ModelConfig, seed: u64) -> Adapter<f64> {
     let targets = Target::ALL.to_vec();
-    let lora = LoraConfig { rank: 3, alpha: 6.0, targets, rslora: false, dropout: 0.0 };
+    let lora = LoraConfig { rank: 3, alpha: 6.0, targets, rslora: false, dropout: 0.0, dora: false };
     let mut adapter = Adapter::init(lora, config, seed);
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     for parameter in adapter.iter_mut() {

@@ -11,7 +11,7 @@ use crate::matmul::{Mat, Store};
 use crate::packed;
 use crate::params::{Model, Named, Weights};
 use crate::real::Real;
-use crate::share::{self, shares};
+use crate::share::{self, Share, shares};
 use crate::timing::{self, Part};
 use crate::workspace::{Scratch, Workspace, fit};
 
@@ -48,19 +48,10 @@ pub(crate) fn compute_loss_and_grads<T: Real>(
     check(model, adapter, batch)?;
     check_grads(model, adapter, grads)?;
     let shares = shares(batch, ws.threads);
-    let mut extra = std::mem::take(&mut ws.extra_grads);
-    extra.retain(|other| other.same_shape(grads));
-    extra.resize_with(shares.len().saturating_sub(1), || grads.clone());
-    extra.iter_mut().for_each(Grads::zero);
-    let targets = std::iter::once(&mut *grads).chain(&mut extra).collect();
-    let losses = share::run(&shares, targets, ws, |share, grads, ws| {
+    let losses = run_with_grads(&shares, grads, ws, |share, grads, ws| {
         let stack = Stack { model, adapter, purpose: Purpose::Train, dropout_seed: ws.dropout_seed };
-        one_share(&stack, &share.batch, scale, grads, ws)
+        one_share(&stack, share, scale, grads, ws)
     });
-    for other in &extra {
-        grads.add(other);
-    }
-    ws.extra_grads = extra;
     let mut total = Loss::default();
     for loss in losses {
         total += loss?;
@@ -68,17 +59,37 @@ pub(crate) fn compute_loss_and_grads<T: Real>(
     Ok(total)
 }
 
+/// Does `work` for every share; what the shares add to their gradients ends up in `grads`.
+fn run_with_grads<T: Real, R: Send>(
+    shares: &[Share],
+    grads: &mut Grads<T>,
+    ws: &mut Workspace<T>,
+    work: impl Fn(&Share, &mut Grads<T>, &mut Workspace<T>) -> R + Sync,
+) -> Vec<R> {
+    let mut extra = std::mem::take(&mut ws.extra_grads);
+    extra.retain(|other| other.same_shape(grads));
+    extra.resize_with(shares.len().saturating_sub(1), || grads.clone());
+    extra.iter_mut().for_each(Grads::zero);
+    let targets: Vec<&mut Grads<T>> = std::iter::once(&mut *grads).chain(&mut extra).collect();
+    let results = share::run(shares, targets, ws, |share, grads, ws| work(share, grads, ws));
+    for other in &extra {
+        grads.add(other);
+    }
+    ws.extra_grads = extra;
+    results
+}
+
 fn one_share<T: Real>(
     stack: &Stack<'_, T>,
-    batch: &Packed,
+    share: &Share,
     scale: T,
     grads: &mut Grads<T>,
     ws: &mut Workspace<T>,
 ) -> Result<Loss> {
-    let model = stack.model;
-    let labels = lay_out(model, batch, ws);
+    let (model, batch) = (stack.model, &share.batch);
+    let labels = lay_out(model, share, ws);
     forward(stack, &batch.tokens, None, ws);
-    let mut nll_sum = 0.0;
+    let (mut nll_sum, mut correct) = (0.0, 0);
     let Workspace { threads, hidden, scratch: Scratch { dh, logits, linear, .. }, .. } = &mut *ws;
     let head_grad = grads.weights.as_mut().and_then(|weights| {
         let Weights { head, embed, .. } = weights;
@@ -87,11 +98,67 @@ fn one_share<T: Real>(
     let loss_grads = LossGrads { scale, hidden: fit(dh, hidden.len()), head: head_grad };
     let (head, scratch) = (model.weights.head(), [logits, &mut linear.panel]);
     let watch = timing::watch(Part::Head);
-    loss::cross_entropy(*threads, hidden, head, &labels, Some(loss_grads), scratch, |_, nll| nll_sum += nll);
+    loss::cross_entropy(*threads, hidden, head, &labels, Some(loss_grads), scratch, |_, nll, hit| {
+        nll_sum += nll;
+        correct += usize::from(hit);
+    });
     drop(watch);
     let nll_sum = checked(nll_sum, ws, Purpose::Train)?;
     backward(stack, &batch.tokens, grads, ws);
-    Ok(Loss { nll_sum, tokens: labels.len() })
+    Ok(Loss { nll_sum, tokens: labels.len(), correct })
+}
+
+/// Negative log-likelihood of the labels of each sequence, and d(sum of w_i * nll_i) added to `grads`,
+/// where the weights w_i follow from these very numbers: `weigh` is called once, between the forward and
+/// the backward pass, with the losses of all sequences in order, and gives a weight for each.
+///
+/// # Errors
+/// As [`loss_and_grads`]; [`ModelError::Input`] also for gradients of base weights.
+pub fn sequence_grads<T: Real>(
+    model: &Model<T>,
+    adapter: &Adapter<T>,
+    batch: &Packed,
+    grads: &mut Grads<T>,
+    ws: &mut Workspace<T>,
+    weigh: &mut dyn FnMut(&[Loss]) -> Vec<f64>,
+) -> Result<Vec<Loss>> {
+    T::sequence_grads(model, adapter, batch, grads, ws, weigh)
+}
+
+pub(crate) fn compute_sequence_grads<T: Real>(
+    model: &Model<T>,
+    adapter: &Adapter<T>,
+    batch: &Packed,
+    grads: &mut Grads<T>,
+    ws: &mut Workspace<T>,
+    weigh: &mut dyn FnMut(&[Loss]) -> Vec<f64>,
+) -> Result<Vec<Loss>> {
+    check(model, Some(adapter), batch)?;
+    check_grads(model, Some(adapter), grads)?;
+    if grads.weights.is_some() {
+        return Err(ModelError::Input("sequences are weighed while an adapter is trained only".to_owned()));
+    }
+    let shares = shares(batch, ws.threads);
+    let stack =
+        |seed: u64| Stack { model, adapter: Some(adapter), purpose: Purpose::Train, dropout_seed: seed };
+    // Forward on every thread, up to the gradient of the unweighted loss by the final norm's output.
+    let parts = share::run(&shares, vec![(); shares.len()], ws, |share, (), ws| {
+        sequence_losses(&stack(ws.dropout_seed), share, ws)
+    });
+    let losses = gather_losses(batch, &shares, parts)?;
+    let weights = weigh(&losses);
+    assert_eq!(weights.len(), losses.len(), "one weight for each sequence");
+    // The loss is linear in the weights, so they may come behind its gradient.
+    run_with_grads(&shares, grads, ws, |share, grads, ws| {
+        let width = model.config.hidden_size;
+        let Workspace { rows, scratch, .. } = &mut *ws;
+        for (row, dh) in rows.iter().zip(scratch.dh.chunks_exact_mut(width)) {
+            let segment = share.segments[segment_of(&share.batch, *row)];
+            crate::simd::scale(dh, T::from_f64(weights[segment]));
+        }
+        backward(&stack(ws.dropout_seed), &share.batch.tokens, grads, ws);
+    });
+    Ok(losses)
 }
 
 /// Negative log-likelihood of the labels of each sequence of `batch`. No dropout.
@@ -117,7 +184,34 @@ pub(crate) fn compute_evaluation<T: Real>(
     let shares = shares(batch, ws.threads);
     let stack = Stack { model, adapter, purpose: Purpose::Infer, dropout_seed: 0 };
     let states = vec![(); shares.len()];
-    let parts = share::run(&shares, states, ws, |share, (), ws| evaluate_share(&stack, &share.batch, ws));
+    let parts = share::run(&shares, states, ws, |share, (), ws| sequence_losses(&stack, share, ws));
+    gather_losses(batch, &shares, parts)
+}
+
+/// The losses of a share's sequences by a forward pass; in training also the gradient of their sum by the
+/// final norm's output, in `ws.scratch.dh`.
+fn sequence_losses<T: Real>(stack: &Stack<'_, T>, share: &Share, ws: &mut Workspace<T>) -> Result<Vec<Loss>> {
+    let batch = &share.batch;
+    let labels = lay_out(stack.model, share, ws);
+    forward(stack, &batch.tokens, None, ws);
+    let Workspace { threads, hidden, rows, scratch, .. } = &mut *ws;
+    let Scratch { logits, dh, linear, .. } = scratch;
+    let train = stack.purpose == Purpose::Train;
+    let grads = train.then(|| LossGrads { scale: T::ONE, hidden: fit(dh, hidden.len()), head: None });
+    let (head, scratch) = (stack.model.weights.head(), [logits, &mut linear.panel]);
+    let mut losses = vec![Loss::default(); batch.segments()];
+    loss::cross_entropy(*threads, hidden, head, &labels, grads, scratch, |index, nll, hit| {
+        let loss = Loss { nll_sum: nll, tokens: 1, correct: usize::from(hit) };
+        losses[segment_of(batch, rows[index])] += loss;
+    });
+    for loss in &losses {
+        checked(loss.nll_sum, ws, stack.purpose)?;
+    }
+    Ok(losses)
+}
+
+/// The losses of all sequences of a batch from those of its shares.
+fn gather_losses(batch: &Packed, shares: &[Share], parts: Vec<Result<Vec<Loss>>>) -> Result<Vec<Loss>> {
     let mut losses = vec![Loss::default(); batch.segments()];
     for (share, part) in shares.iter().zip(parts) {
         for (segment, loss) in share.segments.iter().zip(part?) {
@@ -127,21 +221,9 @@ pub(crate) fn compute_evaluation<T: Real>(
     Ok(losses)
 }
 
-fn evaluate_share<T: Real>(stack: &Stack<'_, T>, batch: &Packed, ws: &mut Workspace<T>) -> Result<Vec<Loss>> {
-    let labels = lay_out(stack.model, batch, ws);
-    forward(stack, &batch.tokens, None, ws);
-    let Workspace { threads, hidden, rows, scratch, .. } = &mut *ws;
-    let Scratch { logits, linear, .. } = scratch;
-    let head = stack.model.weights.head();
-    let mut losses = vec![Loss::default(); batch.segments()];
-    loss::cross_entropy(*threads, hidden, head, &labels, None, [logits, &mut linear.panel], |index, nll| {
-        let segment = batch.starts.partition_point(|start| *start <= rows[index]) - 1;
-        losses[segment] += Loss { nll_sum: nll, tokens: 1 };
-    });
-    for loss in &losses {
-        checked(loss.nll_sum, ws, Purpose::Infer)?;
-    }
-    Ok(losses)
+/// Which sequence a row belongs to.
+fn segment_of(batch: &Packed, row: usize) -> usize {
+    batch.starts.partition_point(|start| *start <= row) - 1
 }
 
 /// Logits at every position of one sequence, `[tokens.len(), vocab]` row-major. Meant for tests and
@@ -173,9 +255,11 @@ pub(crate) fn compute_logits<T: Real>(
     Ok(logits)
 }
 
-/// Lays a batch out and chooses its scored rows; their labels.
-fn lay_out<T: Real>(model: &Model<T>, batch: &Packed, ws: &mut Workspace<T>) -> Vec<u32> {
+/// Lays a share out and chooses its scored rows; their labels.
+fn lay_out<T: Real>(model: &Model<T>, share: &Share, ws: &mut Workspace<T>) -> Vec<u32> {
+    let batch = &share.batch;
     ws.lay_out(&model.config, batch);
+    ws.extents.clone_from(&share.extents);
     ws.rows.clear();
     let scored = batch.labels.iter().enumerate().filter(|(_, label)| label.is_some());
     ws.rows.extend(scored.map(|(row, _)| row));
@@ -204,6 +288,13 @@ pub(crate) fn check_adapter<T: Real>(model: &Model<T>, adapter: Option<&Adapter<
                 "adapter module layers.{layer}.{name} does not fit the model"
             )));
         }
+        if let Some(dora) = &module.dora
+            && (dora.magnitude.len() != out || dora.norms.len() != out)
+        {
+            return Err(ModelError::Input(
+                "a DoRA adapter must be prepared for its model after it is loaded or changed".to_owned(),
+            ));
+        }
     }
     Ok(())
 }
@@ -217,9 +308,18 @@ fn check_grads<T: Real>(model: &Model<T>, adapter: Option<&Adapter<T>>, grads: &
             values.storage()
         )));
     }
+    let dora = adapter.is_some_and(|adapter| adapter.modules.values().any(|module| module.dora.is_some()));
+    if dora && grads.weights.is_some() {
+        // The norms are constants of the backward pass, and base weights are in them.
+        return Err(ModelError::Input("base weights are not trained beneath a DoRA adapter".to_owned()));
+    }
     let fits = grads.lora.iter().all(|((layer, target), grad)| {
         let module = adapter.and_then(|adapter| adapter.module(*layer, *target));
-        module.is_some_and(|module| module.a.len() == grad.a.len() && module.b.len() == grad.b.len())
+        module.is_some_and(|module| {
+            let magnitude = module.dora.as_ref().map_or(0, |dora| dora.magnitude.len());
+            let lengths = (module.a.len(), module.b.len(), magnitude);
+            lengths == (grad.a.len(), grad.b.len(), grad.magnitude.len())
+        })
     });
     if fits { Ok(()) } else { Err(ModelError::Input("gradients were made for another adapter".to_owned())) }
 }

@@ -8,7 +8,7 @@ use crate::attention::{AttentionScratch, Block, push_blocks};
 use crate::batch::Packed;
 use crate::config::ModelConfig;
 use crate::grads::Grads;
-use crate::linear::LinearScratch;
+use crate::linear::{Kept, LinearScratch};
 use crate::real::Real;
 use crate::rope::RopeTable;
 use crate::threads::Threads;
@@ -17,16 +17,25 @@ use crate::threads::Threads;
 #[derive(Debug, Clone)]
 pub struct Workspace<T = f32> {
     pub(crate) threads: Threads,
-    /// Which dropout masks the next passes draw; see [`Workspace::set_dropout_seed`].
+    /// Which dropout masks and which noise the next passes draw; see [`Workspace::set_dropout_seed`].
     pub(crate) dropout_seed: u64,
+    /// Alpha of the noise on embeddings; see [`Workspace::set_noise`].
+    pub(crate) noise: f64,
+    /// Whether training keeps only the input of each layer; see [`Workspace::set_checkpointing`].
+    pub(crate) checkpointing: bool,
     pub(crate) rope: Option<RopeTable<T>>,
     /// Position of each row inside its segment.
     pub(crate) positions: Vec<usize>,
     pub(crate) blocks: Vec<Block>,
+    /// The sequences of a training pass.
+    pub(crate) extents: Vec<Extent>,
     /// Rows that go through the last layer's MLP and the head.
     pub(crate) rows: Vec<usize>,
-    /// One entry for each layer while a backward pass is to follow, else a single one.
+    /// One entry for each layer while a backward pass is to follow, else (and under checkpointing) a
+    /// single one.
     pub(crate) layers: Vec<LayerActs<T>>,
+    /// Under checkpointing the residual before each layer, `[n, hidden]`.
+    pub(crate) inputs: Vec<Vec<T>>,
     /// The residual stream; after a forward pass that of `rows` behind the last layer.
     pub(crate) x: Vec<T>,
     /// Output of the final norm, `[rows, hidden]`, and its 1/rms.
@@ -37,6 +46,15 @@ pub struct Workspace<T = f32> {
     pub(crate) helpers: Vec<Self>,
     /// Gradients of all of them but the first.
     pub(crate) extra_grads: Vec<Grads<T>>,
+}
+
+/// One sequence of a training pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Extent {
+    /// Rows that are computed.
+    pub(crate) rows: usize,
+    /// Its tokens, those included that no label can see.
+    pub(crate) tokens: usize,
 }
 
 /// What one layer keeps for its backward pass. n rows enter; m rows leave (m < n in the last layer).
@@ -64,8 +82,8 @@ pub(crate) struct LayerActs<T> {
     /// `[m, intermediate]`.
     pub(crate) gate: Vec<T>,
     pub(crate) up: Vec<T>,
-    /// x Aᵀ of each LoRA target, by `Target as usize`.
-    pub(crate) u: [Vec<T>; 7],
+    /// What each LoRA target keeps, by `Target as usize`.
+    pub(crate) kept: [Kept<T>; 7],
 }
 
 /// Buffers that mean nothing between two steps of a pass.
@@ -98,11 +116,15 @@ impl<T: Real> Workspace<T> {
         Self {
             threads: Threads::new(threads),
             dropout_seed: 0,
+            noise: 0.0,
+            checkpointing: false,
             rope: None,
             positions: Vec::new(),
             blocks: Vec::new(),
+            extents: Vec::new(),
             rows: Vec::new(),
             layers: Vec::new(),
+            inputs: Vec::new(),
             x: Vec::new(),
             hidden: Vec::new(),
             rstd: Vec::new(),
@@ -117,10 +139,23 @@ impl<T: Real> Workspace<T> {
         self.threads
     }
 
-    /// Chooses the dropout masks of the next training passes. Give another number to each
-    /// micro-batch; the same number gives the same masks. Without dropout it has no effect.
+    /// Chooses the dropout masks and the noise of the next training passes. Give another number to each
+    /// micro-batch; the same number gives the same. Without dropout and noise it has no effect.
     pub const fn set_dropout_seed(&mut self, seed: u64) {
         self.dropout_seed = seed;
+    }
+
+    /// Adds noise to the embeddings in training passes, uniform within alpha / sqrt(tokens * hidden) of
+    /// the sequence at hand (NEFTune, Jain et al. 2023, arXiv 2310.05914, algorithm 1). 0 is none.
+    pub const fn set_noise(&mut self, alpha: f64) {
+        self.noise = alpha;
+    }
+
+    /// Keeps only the input of each layer in training passes and computes the rest of it again in the
+    /// backward pass (Chen et al. 2016, arXiv 1604.06174): the same numbers, less memory, about a third
+    /// more time.
+    pub const fn set_checkpointing(&mut self, on: bool) {
+        self.checkpointing = on;
     }
 
     /// Sets positions, attention blocks and rope for a packed batch.
@@ -150,8 +185,42 @@ impl<T: Real> Workspace<T> {
     }
 }
 
-/// Makes `buffer` exactly `len` long. Contents are stale, memory is kept when it shrinks.
+/// Makes `buffer` exactly `len` long. Contents are stale, memory is kept when it shrinks. What is too
+/// small is given back before more is asked for: grown in place, each buffer would leave a hole of its old
+/// size behind, and there are dozens for each layer.
 pub(crate) fn fit<T: Real>(buffer: &mut Vec<T>, len: usize) -> &mut [T] {
+    if buffer.capacity() < len {
+        *buffer = Vec::new();
+        buffer.reserve_exact(len);
+    }
     buffer.resize(len, T::ZERO);
     buffer
+}
+
+/// Makes `buffer` a copy of `values`, as [`fit`] does.
+pub(crate) fn copy_into<T: Real>(buffer: &mut Vec<T>, values: &[T]) {
+    fit(buffer, values.len()).copy_from_slice(values);
+}
+
+#[cfg(test)]
+impl Workspace<f32> {
+    /// Numbers that all buffers hold, gradients excepted.
+    pub(crate) fn numbers(&self) -> usize {
+        let sum = |buffers: &[&Vec<f32>]| buffers.iter().map(|buffer| buffer.capacity()).sum::<usize>();
+        let layer = |l: &LayerActs<f32>| {
+            let LayerActs { x, rstd_input, q, k, v, q_raw, k_raw, rstd_q, rstd_k, o, lse, mid, .. } = l;
+            sum(&[x, rstd_input, q, k, v, q_raw, k_raw, rstd_q, rstd_k, o, lse, mid])
+                + sum(&[&l.rstd_post, &l.gate, &l.up])
+                + l.kept.iter().map(|kept| sum(&[&kept.u, &kept.raw])).sum::<usize>()
+        };
+        let Scratch { h, act, o_rows, dx, dx_rows, dh, dq, dk, dv, d_o, logits, attention, linear } =
+            &self.scratch;
+        sum(&[h, act, o_rows, dx, dx_rows, dh, dq, dk, dv, d_o, logits, &self.x, &self.hidden, &self.rstd])
+            + self.layers.iter().map(layer).sum::<usize>()
+            + self.inputs.iter().map(Vec::capacity).sum::<usize>()
+            + attention.iter().map(AttentionScratch::numbers).sum::<usize>()
+            + linear.numbers()
+            + self.rope.as_ref().map_or(0, RopeTable::numbers)
+            + self.helpers.iter().map(Self::numbers).sum::<usize>()
+    }
 }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use nightshift_core::Failure;
 use nightshift_core::clock::{Clock, rfc3339};
 use nightshift_core::release::{self, Manifest};
-use nightshift_model::Adapter;
+use nightshift_model::{Adapter, Threads};
 
 use crate::base::Base;
 use crate::trial;
@@ -233,8 +233,10 @@ impl Adapters {
             Some(manifest) => self.check(name, by_pointer, manifest)?,
             None => name.to_owned(),
         };
-        let adapter = Adapter::load(dir, &self.base.model.config)
+        let mut adapter = Adapter::load(dir, &self.base.model.config)
             .map_err(|error| LoadError::Invalid(error.to_string()))?;
+        // The norms of a DoRA adapter, once: decoding must not wait for them.
+        adapter.prepare(&self.base.model, Threads::ONE);
         trial::run(&self.base, &adapter)
             .map_err(|why| LoadError::Invalid(format!("{}: {why}", dir.display())))?;
         let loaded_at = rfc3339(self.clock.now());

@@ -2,10 +2,13 @@
 
 use std::path::PathBuf;
 
-use clap::{ArgAction, Subcommand, ValueEnum};
+use clap::{Subcommand, ValueEnum};
 use nightshift_core::config::{Dtype, Quantize, Schedule};
 
+use crate::control::ControlFlags;
 use crate::engine::EngineFlags;
+use crate::objective::ObjectiveFlags;
+use crate::variant::{self, Names, VariantFlags};
 
 /// Arguments of `train-lora`.
 #[derive(Debug, Clone, Default, PartialEq, clap::Args)]
@@ -22,6 +25,9 @@ pub struct Args {
     /// What else takes part, and what must not.
     #[command(flatten)]
     pub mix: MixFlags,
+    /// What is learned.
+    #[command(flatten)]
+    pub objective: ObjectiveFlags,
     /// How.
     #[command(flatten)]
     pub settings: SettingFlags,
@@ -310,9 +316,10 @@ pub struct SettingFlags {
     /// LoRA alpha; the update is scaled by alpha / rank [default: 32]
     #[arg(long, value_name = "X")]
     pub alpha: Option<f64>,
-    /// Adapted matrices, separated by commas, or `all-linear` [default: q_proj,k_proj,v_proj,o_proj]
-    #[arg(long, value_name = "NAMES", value_delimiter = ',', action = ArgAction::Set, num_args = 1)]
-    pub targets: Option<Vec<String>>,
+    /// Adapted modules: names separated by commas, `all-linear`, or one regular expression on the whole
+    /// path (`model.layers.0.self_attn.q_proj`) [default: q_proj,k_proj,v_proj,o_proj]
+    #[arg(long, value_name = "NAMES", value_parser = variant::names)]
+    pub targets: Option<Names>,
     /// Rows in one forward pass [default: 4]
     #[arg(long, value_name = "N")]
     pub batch_size: Option<usize>,
@@ -340,7 +347,7 @@ pub struct SettingFlags {
     /// Fewest rows for a nightly training [default: 5]
     #[arg(long, value_name = "N")]
     pub min_examples: Option<usize>,
-    /// Minutes that a nightly training may take [default: 30]
+    /// Nightly form: minutes it is planned for [default: 30]; with --data: the run ends after them
     #[arg(long, value_name = "X")]
     pub max_minutes: Option<f64>,
     /// Longest example in tokens; longer ones are left out and named [default: 2048]
@@ -373,6 +380,12 @@ pub struct SettingFlags {
     /// Quantisation of the base's linear layers, nf4 for QLoRA [default: none]
     #[arg(long, value_name = "KIND")]
     pub quantize: Option<Quantize>,
+    /// Which kind of LoRA.
+    #[command(flatten)]
+    pub variant: VariantFlags,
+    /// How the run is watched and when it ends.
+    #[command(flatten)]
+    pub control: ControlFlags,
     /// Who trains.
     #[command(flatten)]
     pub engine: EngineFlags,

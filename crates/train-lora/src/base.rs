@@ -6,7 +6,7 @@ use nightshift_core::jiff::Timestamp;
 use nightshift_core::release::{self, MANIFEST};
 use nightshift_core::{Exit, Failure, config, files};
 use nightshift_model::{
-    Adapter, ChatTemplate, Dtype, Model, ModelConfig, ModelError, Quantise, Storage, Tokenizer,
+    Adapter, ChatTemplate, Dtype, Model, ModelConfig, ModelError, Quantise, Storage, Threads, Tokenizer,
     base_fingerprint,
 };
 use serde::Serialize;
@@ -17,6 +17,9 @@ use crate::publish::TRAINING_CONFIG;
 /// What to do about a template.
 pub(crate) const CHAT_TEMPLATE_HINT: &str = "--chat-template FILE names another Jinja template; it must begin \
      each answer where its generation prompt ends, and end it with an end-of-turn token";
+
+/// Bytes of one number in NF4: half a byte, a byte for 64 of them, and a float for 256 of those.
+pub(crate) const NF4_BYTES: f64 = 0.5 + 1.0 / 64.0 + 4.0 / (64.0 * 256.0);
 
 /// How rows become tokens.
 #[derive(Debug, Clone)]
@@ -118,9 +121,19 @@ impl Base {
     /// Reads a model folder and holds it as `storage` says; NaN, missing or foreign tensors are refused
     /// by name (exit 4).
     pub(crate) fn load(dir: &Path, storage: Storage) -> Result<Self, Failure> {
-        let fingerprint = base_fingerprint(dir).map_err(refused)?;
-        let model = Model::load_as(dir, storage).map_err(refused)?;
-        Ok(Self { dir: dir.to_owned(), model, fingerprint })
+        // Both read the whole folder; one of two cores each.
+        let (fingerprint, model) = std::thread::scope(|scope| {
+            let fingerprint = scope.spawn(|| base_fingerprint(dir));
+            let model = Model::load_as(dir, storage);
+            (fingerprint.join(), model)
+        });
+        let fingerprint =
+            fingerprint.map_err(|_| Failure::failed("the base's fingerprint was not computed"))?;
+        Ok(Self {
+            dir: dir.to_owned(),
+            model: model.map_err(refused)?,
+            fingerprint: fingerprint.map_err(refused)?,
+        })
     }
 
     /// How its matrices are held.
@@ -134,9 +147,10 @@ impl Base {
     }
 
     /// Reads an adapter made for this base; one that names another base in its manifest is refused.
-    pub(crate) fn adapter(&self, dir: &Path) -> Result<Adapter, Failure> {
-        let adapter = Adapter::load(dir, &self.model.config).map_err(refused)?;
+    pub(crate) fn adapter(&self, dir: &Path, threads: usize) -> Result<Adapter, Failure> {
+        let mut adapter = Adapter::load(dir, &self.model.config).map_err(refused)?;
         check_made_for(dir, &self.dir, Some(&self.fingerprint))?;
+        adapter.prepare(&self.model, Threads::new(threads));
         Ok(adapter)
     }
 }
@@ -181,6 +195,16 @@ pub(crate) fn short(digest: &str) -> &str {
 /// The shape of a base model, without its weights.
 pub(crate) fn shape(dir: &Path) -> Result<ModelConfig, Failure> {
     ModelConfig::from_dir(dir).map_err(refused)
+}
+
+/// Bytes that one number of a layer's matrices, and one of embedding and head, will take in memory.
+pub(crate) fn bytes_per_number(dir: &Path, storage: Storage) -> (f64, f64) {
+    let table = if storage.dtype == Dtype::Bf16 { 2.0 } else { 4.0 };
+    // A folder that is quantised already stays so, whatever the settings say.
+    let config = files::read(&dir.join("config.json")).unwrap_or_default();
+    let config: Value = serde_json::from_slice(&config).unwrap_or_default();
+    let quantised = storage.quantise == Quantise::Nf4 || config["quantization_config"].is_object();
+    (if quantised { NF4_BYTES } else { table }, table)
 }
 
 /// A model, adapter or template that cannot be used: exit 4; a file that cannot be read or written, and a

@@ -33,7 +33,7 @@ use serde_json::{Value, json};
 use crate::base::{CHAT_TEMPLATE_HINT, Text};
 
 pub(crate) use row::Teaches;
-pub(crate) use set::{DataSet, Lesson, Noted, Rules, Taught, load, questions};
+pub(crate) use set::{DataSet, Lesson, Noted, Rules, Taught, examples, load, questions};
 
 /// One conversation; its last turn is the answer that is learned.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -73,6 +73,8 @@ pub(crate) enum Reason {
     Template,
     /// No room within `train.max_minutes`.
     NoTime,
+    /// The question is evaluated on while training.
+    Evaluation,
 }
 
 impl Reason {
@@ -88,6 +90,7 @@ impl Reason {
             Self::NoAnswer => "no_answer",
             Self::Template => "template",
             Self::NoTime => "no_time",
+            Self::Evaluation => "evaluation",
         }
     }
 }
@@ -158,12 +161,44 @@ pub(crate) struct Encoded {
     pub(crate) name: String,
     /// Tokens, and which of them are scored.
     pub(crate) example: Example,
+    /// What is said of the answer.
+    pub(crate) verdict: Verdict,
+}
+
+/// What a row says of its answer.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Verdict {
+    /// It is to be imitated.
+    Imitate,
+    /// It is better than this one.
+    Better(Example),
+    /// It is wanted, or not.
+    Wanted(bool),
 }
 
 impl Encoded {
+    /// An answer to imitate.
+    pub(crate) const fn answer(name: String, example: Example) -> Self {
+        Self { name, example, verdict: Verdict::Imitate }
+    }
+
+    /// Its answers in their context: the one, or the better and the worse.
+    pub(crate) fn examples(&self) -> impl Iterator<Item = &Example> {
+        let worse = match &self.verdict {
+            Verdict::Better(worse) => Some(worse),
+            Verdict::Imitate | Verdict::Wanted(_) => None,
+        };
+        std::iter::once(&self.example).chain(worse)
+    }
+
+    /// Tokens of a pass over it.
+    pub(crate) fn tokens(&self) -> usize {
+        self.examples().map(|example| example.tokens.len()).sum()
+    }
+
     /// Tokens whose prediction counts; nothing predicts the first one.
     pub(crate) fn answer_tokens(&self) -> usize {
-        self.example.scored.iter().skip(1).filter(|scored| **scored).count()
+        self.examples().flat_map(|example| example.scored.iter().skip(1)).filter(|scored| **scored).count()
     }
 }
 
@@ -179,7 +214,7 @@ pub(crate) fn encode(text: &Text, records: &[Record], max_length: usize) -> Vec<
             return Err(Dropped::new(name, Reason::TooLong, format!("{length} tokens, {what} is {limit}")));
         }
         has_label(name, &example)?;
-        Ok(Encoded { name: name.clone(), example })
+        Ok(Encoded::answer(name.clone(), example))
     };
     records.iter().map(encode).collect()
 }

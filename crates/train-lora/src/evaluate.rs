@@ -8,8 +8,7 @@ use crate::base::{self, Base, HeldBase, TextSource};
 use crate::data::{self, DataSet, Dropped, Encoded, Lesson, Taught};
 use crate::report::NAMED_ROWS;
 use crate::seals::Seals;
-use crate::speed;
-use crate::train;
+use crate::{measure, speed, train};
 
 /// What `--json` prints.
 #[derive(Debug, Serialize)]
@@ -67,11 +66,11 @@ pub(crate) fn run(ctx: &Ctx, args: &EvaluateArgs) -> Result<Outcome, Failure> {
     let base = Base::load(&base_dir, storage)?;
     let DataSet { lessons, dropped, .. } = set;
     let (examples, unwanted) = by_worth(lessons);
-    let adapter = args.adapter.as_deref().map(|dir| base.adapter(dir)).transpose()?;
     let threads = train::threads(args.threads.unwrap_or(ctx.config.train.threads));
+    let adapter = args.adapter.as_deref().map(|dir| base.adapter(dir, threads)).transpose()?;
     let started = ctx.clock.elapsed();
     let measure =
-        |examples: &[Encoded]| train::evaluate(ctx, &base.model, adapter.as_ref(), examples, threads);
+        |examples: &[Encoded]| measure::evaluate(ctx, &base.model, adapter.as_ref(), examples, threads);
     let (loss, other) = (measure(&examples)?, measure(&unwanted)?);
     let seconds = (ctx.clock.elapsed() - started).as_secs_f64();
     let read: usize = examples.iter().chain(&unwanted).map(|row| row.example.tokens.len()).sum();
@@ -114,7 +113,7 @@ pub(crate) fn run(ctx: &Ctx, args: &EvaluateArgs) -> Result<Outcome, Failure> {
 fn by_worth(lessons: Vec<Lesson>) -> (Vec<Encoded>, Vec<Encoded>) {
     let (mut wanted, mut unwanted) = (Vec::new(), Vec::new());
     for Lesson { name, taught, .. } in lessons {
-        let encoded = |example| Encoded { name: name.clone(), example };
+        let encoded = |example| Encoded::answer(name.clone(), example);
         match taught {
             Taught::Answer(example) => wanted.push(encoded(example)),
             Taught::Pair(pair) => {

@@ -33,6 +33,7 @@ struct Report {
     rank: Option<usize>,
     alpha: Option<f64>,
     rslora: Option<bool>,
+    dora: Option<bool>,
     targets: Vec<String>,
     parameters: Option<usize>,
     /// `base_model_name_or_path`.
@@ -148,9 +149,13 @@ fn check_tensors(ctx: &Ctx, args: &InspectArgs, dir: &Path, report: &mut Report)
             report.rank = Some(facts.rank);
             report.alpha = Some(facts.alpha);
             report.rslora = Some(facts.rslora);
+            report.dora = Some(facts.dora);
             report.targets = facts.targets;
             report.parameters = Some(facts.parameters);
             report.base = facts.base_model;
+            if facts.dora {
+                report.notes.push("a DoRA adapter: |update| leaves out what its magnitudes scale".into());
+            }
             if facts.no_effect {
                 report.notes.push("every B is zero: the adapter changes nothing".into());
             }

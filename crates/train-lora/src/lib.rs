@@ -11,15 +11,24 @@ pub mod args;
 mod base;
 mod budget;
 mod checkpoint;
+pub mod control;
+mod curves;
 mod data;
 mod direct;
 pub mod engine;
+mod evals;
 mod evaluate;
 mod export;
 mod gather;
+mod health;
+mod holdout;
 mod inspect;
+mod measure;
+mod memory;
 mod merge;
+pub mod objective;
 mod order;
+mod picture;
 mod pipeline;
 mod plan;
 mod publish;
@@ -30,12 +39,15 @@ mod select;
 mod servers;
 mod settings;
 mod speed;
+mod tensorboard;
 mod train;
+pub mod variant;
 mod view;
 
 pub use args::Args;
 use args::{Command, MixFlags, PathFlags, RowFlags, SettingFlags};
 use nightshift_core::{Ctx, Failure, Outcome, Tool};
+use objective::ObjectiveFlags;
 
 /// What this tool says of itself.
 pub const TOOL: Tool = Tool {
@@ -49,6 +61,7 @@ pub fn run(ctx: &Ctx, args: Args) -> Result<Outcome, Failure> {
     let training = args.paths != PathFlags::default()
         || args.rows != RowFlags::default()
         || args.mix != MixFlags::default()
+        || args.objective != ObjectiveFlags::default()
         || !args.settings.is_default();
     if args.command.is_some() && training {
         return Err(Failure::usage("options of a training stand before a subcommand")

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use nightshift_core::{Ctx, Failure, Outcome, files, process, random};
 use nightshift_model::{
-    Adapter, Model, ModelConfig, ModelError, Target, WeightType, base_fingerprint, logits, merge,
+    Adapter, Model, ModelConfig, ModelError, Target, Threads, WeightType, base_fingerprint, logits, merge,
 };
 use rand::RngExt;
 use serde::Serialize;
@@ -195,7 +195,7 @@ fn check(
 ) -> Result<Option<Check>, Failure> {
     let shape = base::shape(base_dir)?;
     let needed = 4 * parameters(&shape) as u64;
-    if let Some(free) = process::memory_available_bytes().filter(|free| *free < needed + needed / 4) {
+    if let Some(free) = process::available_memory_bytes().filter(|free| *free < needed + needed / 4) {
         warnings.push(format!(
             "not checked against base + adapter: that takes {:.1} GB of memory, {:.1} GB are free",
             1.25 * needed as f64 / 1e9,
@@ -214,7 +214,9 @@ fn check(
         Ok(parts.map_err(refused)?.concat())
     };
     let base = Model::load(base_dir).map_err(refused)?;
-    let (plain, unmerged) = (run(&base, None)?, run(&base, Some(adapter))?);
+    let mut adapter = adapter.clone();
+    adapter.prepare(&base, Threads::ONE);
+    let (plain, unmerged) = (run(&base, None)?, run(&base, Some(&adapter))?);
     drop(base);
     let ours = run(&Model::load(merged).map_err(refused)?, None)?;
     Ok(Some(compare(&unmerged, &ours, &plain, shape.vocab_size)))

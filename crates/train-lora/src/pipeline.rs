@@ -3,7 +3,8 @@
 //! Takes the lock `train`, resumes what an earlier run of the same rows left, and publishes under the
 //! lock `loras`. Always a fresh adapter on the base: a night that is refused leaves no trace in the next.
 
-use std::path::{Path, PathBuf};
+use std::collections::HashSet;
+use std::path::Path;
 
 use nightshift_core::logfile::LogFile;
 use nightshift_core::random::sha256_hex;
@@ -11,22 +12,24 @@ use nightshift_core::release::{self, NewRelease};
 use nightshift_core::rusqlite::OptionalExtension;
 use nightshift_core::store::Store;
 use nightshift_core::{Ctx, Exit, Failure, OrFail, Outcome, files};
-use nightshift_model::Adapter;
+use nightshift_model::{Adapter, Threads};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::args::Args;
 use crate::base::{Base, Text};
 use crate::checkpoint::Checkpoints;
-use crate::data::{Dropped, Record};
+use crate::curves::{self, Places};
+use crate::data::{self, Dropped, Encoded, Reason, Record, question_key};
 use crate::engine::{self, Request};
 use crate::plan::{self, Draft, Plan};
 use crate::publish::{self, Folder};
-use crate::report::{self, TrainReport};
+use crate::report::TrainReport;
 use crate::seals::Seals;
 use crate::select::{self, Accepted, Candidates};
 use crate::settings::Settings;
 use crate::train::{self, Job, News, Trained};
+use crate::{gather, holdout, measure, memory};
 
 /// Rows on which the speed is measured.
 const PROBE_ROWS: usize = 32;
@@ -52,16 +55,24 @@ pub(crate) fn run(ctx: &Ctx, args: &Args) -> Result<Outcome, Failure> {
 fn dry_run(ctx: &Ctx, args: &Args, settings: &Settings) -> Result<Outcome, Failure> {
     let store = Store::open_read_only(&ctx.paths.store())?;
     let night = Night::gather(ctx, store.as_ref(), settings)?;
-    let base = Base::load(&base_dir(ctx, args)?, settings.storage())?;
-    let run_key = night.run_key(&base, settings);
+    let base = load_base(ctx, args, settings)?;
+    let run_key = night.run_key(&base, settings)?;
     let plan = night.plan(ctx, store.as_ref(), &base, settings, &run_key, true)?;
     let mut report = planned(&plan, &base);
     let order = plan.order(settings);
-    report.add_form(&Adapter::init(settings.lora(), &base.model.config, settings.seed), &base.model.config);
+    let rows = Rows::read(&base, &plan, settings, &night.seals)?;
+    report.examples.evaluation = rows.evaluation.len();
+    let adapter = fresh(&base, settings)?;
+    report.add_form(&adapter, &base.model.config);
+    let memory = match settings.engine {
+        Some(_) => None,
+        None => Some(memory::check(&rows.shape(&base, &adapter, settings), settings, &order)?),
+    };
+    report.memory = memory;
     report.steps = settings.max_steps.unwrap_or(usize::MAX).min(order.total_steps());
     report.estimated_s = plan.estimated_s;
     let text = format!(
-        "would train {} rows ({} new, {} older) and {} replayed per epoch in {} steps, about {:.0} s, to an adapter of {:.1} MB",
+        "would train {} rows ({} new, {} older) and {} replayed per epoch in {} steps, about {:.0} s, to an adapter of {:.1} MB{}",
         plan.rows.len(),
         report.examples.new,
         report.examples.older,
@@ -69,6 +80,7 @@ fn dry_run(ctx: &Ctx, args: &Args, settings: &Settings) -> Result<Outcome, Failu
         report.steps,
         plan.estimated_s.unwrap_or_default(),
         report.adapter_bytes as f64 / 1e6,
+        memory.map_or_else(String::new, |memory| format!(", with {}", memory.sentence())),
     );
     Ok(Outcome::done(&report, text).status("planned"))
 }
@@ -77,13 +89,16 @@ fn train_and_publish(ctx: &Ctx, args: &Args, settings: &Settings, log: &LogFile)
     let mut store = ctx.store()?;
     let night = Night::gather(ctx, Some(&store), settings)?;
     say_dropped(ctx, log, &night.candidates.dropped);
-    let base = Base::load(&base_dir(ctx, args)?, settings.storage())?;
-    let run_key = night.run_key(&base, settings);
+    let base = load_base(ctx, args, settings)?;
+    let run_key = night.run_key(&base, settings)?;
     if let Some(outcome) = already_published(ctx, &store, &run_key, &night, &base)? {
         clear_work(ctx)?;
         return Ok(outcome);
     }
     let folder = ctx.paths.work(&format!("train-{run_key}"));
+    if settings.control.fresh {
+        files::remove_dir(&folder)?;
+    }
     let plan = if let Some(plan) = Plan::find(&folder, &run_key, &night.seals)? {
         log.say(ctx, &format!("going on with the plan in {}", folder.display()));
         plan
@@ -96,7 +111,9 @@ fn train_and_publish(ctx: &Ctx, args: &Args, settings: &Settings, log: &LogFile)
     };
     let mut report = planned(&plan, &base);
     say_dropped(ctx, log, &plan.dropped[night.candidates.dropped.len().min(plan.dropped.len())..]);
-    let trained = train(ctx, &base, &plan, settings, (&folder, log), &mut report)?;
+    let rows = Rows::read(&base, &plan, settings, &night.seals)?;
+    report.examples.evaluation = rows.evaluation.len();
+    let trained = train(ctx, &base, (&plan, &rows), settings, (&folder, log), &mut report)?;
     finish(ctx, &mut store, Finish { base: &base, plan: &plan, settings, log }, &mut report, &trained)
 }
 
@@ -115,11 +132,14 @@ impl Night {
     }
 
     /// The run's name: another base, other rows or other settings are another run.
-    fn run_key(&self, base: &Base, settings: &Settings) -> String {
+    fn run_key(&self, base: &Base, settings: &Settings) -> Result<String, Failure> {
         let rows = plan::digest(self.candidates.accepted.iter().map(|row| &row.record));
         let newest = self.candidates.newest().unwrap_or_default();
-        let text = format!("{}\n{rows}\n{newest}\n{}\n", base.fingerprint, settings.digest());
-        sha256_hex(text.as_bytes())[..16].to_owned()
+        let mut text = format!("{}\n{rows}\n{newest}\n{}\n", base.fingerprint, settings.digest());
+        if let Some(path) = &settings.control.eval_data {
+            text.push_str(&sha256_hex(&files::read(path)?));
+        }
+        Ok(sha256_hex(text.as_bytes())[..16].to_owned())
     }
 
     fn plan(
@@ -133,24 +153,75 @@ impl Night {
     ) -> Result<Plan, Failure> {
         let now = ctx.clock.now();
         let text = Text::load(&base.dir, now)?;
-        let accepted: Vec<Accepted> = self.candidates.accepted.clone();
-        let pool = match store {
+        let (mut accepted, mut dropped) = (self.candidates.accepted.clone(), self.candidates.dropped.clone());
+        let share = settings.control.eval_share;
+        let file = holdout::file(&base.dir, now, settings, &self.seals)?;
+        let asked: HashSet<&str> =
+            file.iter().flat_map(|set| &set.lessons).map(|row| row.question.as_str()).collect();
+        accepted.retain(|row| {
+            let equal = asked.contains(question_key(&row.record.messages).as_str());
+            if equal {
+                let why = "its question is evaluated on";
+                dropped.push(Dropped::new(row.record.name.clone(), Reason::Evaluation, why));
+            }
+            !equal
+        });
+        let (held, accepted): (Vec<Accepted>, Vec<Accepted>) =
+            accepted.into_iter().partition(|row| holdout::holds(&row.record.messages, share));
+        let evaluation: Vec<Record> = held.into_iter().map(|row| row.record).collect();
+        let rows = evaluation.len() + file.as_ref().map_or(0, |set| set.lessons.len());
+        holdout::refuse_empty(&settings.control, rows)?;
+        let mut pool = match store {
             Some(store) if settings.train.replay_ratio > 0.0 => {
                 let above = settings.train.replay_above;
                 select::replay_pool(store.read(), &ctx.config.target, above, &self.seals, &accepted)?
             }
             _ => Vec::new(),
         };
-        let draft = Draft::new(settings, &text, accepted, pool, self.candidates.dropped.clone())?;
+        // What is evaluated on is never trained on, wherever it comes from.
+        pool.retain(|record| {
+            let question = question_key(&record.messages);
+            !holdout::holds_key(&question, share) && !asked.contains(question.as_str())
+        });
+        let draft = Draft::new(settings, &text, accepted, pool, evaluation, dropped)?;
         enough(draft.examples(), settings, draft.dropped())?;
         let speed = if measure || draft.has_older() {
             let rows = draft.probe(PROBE_ROWS, &text);
-            let adapter = Adapter::init(settings.lora(), &base.model.config, settings.seed);
-            Some(train::tokens_per_s(ctx, &base.model, &adapter, &rows, settings)?)
+            let adapter = fresh(base, settings)?;
+            Some(measure::tokens_per_s(ctx, &base.model, &adapter, &rows, settings)?)
         } else {
             None
         };
         Ok(draft.decide(settings, run_key, now, speed))
+    }
+}
+
+/// The rows of a plan in tokens.
+struct Rows {
+    /// Rows, then the pool.
+    examples: Vec<Encoded>,
+    /// Rows that are evaluated on, in tokens and as an external trainer reads them.
+    evaluation: Vec<Encoded>,
+    wire: Vec<Value>,
+}
+
+impl Rows {
+    fn read(base: &Base, plan: &Plan, settings: &Settings, seals: &Seals) -> Result<Self, Failure> {
+        let text = Text::load(&base.dir, plan.template_time)?;
+        let [examples, evaluation] = plan.encode(&text, settings.train.max_length)?;
+        let Some(set) = holdout::file(&base.dir, plan.template_time, settings, seals)? else {
+            return Ok(Self {
+                examples,
+                evaluation,
+                wire: plan.evaluation.iter().map(Record::wire).collect(),
+            });
+        };
+        let wire = set.lessons.iter().map(|row| row.wire.clone()).collect();
+        Ok(Self { examples, evaluation: set.into_examples(), wire })
+    }
+
+    fn shape<'a>(&'a self, base: &'a Base, adapter: &'a Adapter, settings: &Settings) -> memory::Shape<'a> {
+        memory::shape((&base.dir, &base.model.config), adapter, settings, [&self.examples, &self.evaluation])
     }
 }
 
@@ -161,7 +232,7 @@ fn enough(rows: usize, settings: &Settings, dropped: &[Dropped]) -> Result<(), F
         return Ok(());
     }
     let failure = Failure::nothing(format!("no adapter: {rows} of {needed} rows"));
-    let counts = crate::data::count(dropped);
+    let counts = data::count(dropped);
     if counts.is_empty() {
         return Err(failure.hint("harvest first; train.min_examples says how many rows a training needs"));
     }
@@ -169,8 +240,18 @@ fn enough(rows: usize, settings: &Settings, dropped: &[Dropped]) -> Result<(), F
     Err(failure.hint(format!("left out: {}", list.join(", "))))
 }
 
-fn base_dir(ctx: &Ctx, args: &Args) -> Result<PathBuf, Failure> {
-    args.paths.base.clone().map_or_else(|| ctx.base(), Ok)
+/// Reads the base, unless it alone is more than the memory there is.
+fn load_base(ctx: &Ctx, args: &Args, settings: &Settings) -> Result<Base, Failure> {
+    let dir = args.paths.base.clone().map_or_else(|| ctx.base(), Ok)?;
+    memory::check_base(&dir, settings)?;
+    Base::load(&dir, settings.storage())
+}
+
+/// A fresh adapter, ready to be trained.
+fn fresh(base: &Base, settings: &Settings) -> Result<Adapter, Failure> {
+    let mut adapter = settings.adapter(&base.model.config)?;
+    adapter.prepare(&base.model, Threads::new(train::threads(settings.train.threads)));
+    Ok(adapter)
 }
 
 fn say_dropped(ctx: &Ctx, log: &LogFile, dropped: &[Dropped]) {
@@ -265,16 +346,15 @@ fn planned(plan: &Plan, base: &Base) -> TrainReport {
 fn train(
     ctx: &Ctx,
     base: &Base,
-    plan: &Plan,
+    (plan, rows): (&Plan, &Rows),
     settings: &Settings,
     (folder, log): (&Path, &LogFile),
     report: &mut TrainReport,
 ) -> Result<Trained, Failure> {
-    let text = Text::load(&base.dir, plan.template_time)?;
-    let examples = plan.encode(&text, settings.train.max_length)?;
-    let adapter = Adapter::init(settings.lora(), &base.model.config, settings.seed);
+    let adapter = fresh(base, settings)?;
     report.add_form(&adapter, &base.model.config);
     report.warnings.iter().for_each(|warning| log.say(ctx, &format!("warning: {warning}")));
+    let order = plan.order(settings);
     if let Some(engine) = &settings.engine {
         let records = plan.rows.iter().map(|row| &row.record).chain(&plan.pool);
         let wire: Vec<Value> = records.map(Record::wire).collect();
@@ -283,31 +363,48 @@ fn train(
             base,
             settings,
             wire: &wire,
-            examples: &examples,
-            held_out: (&[], &[]),
-            order: &plan.order(settings),
+            examples: &rows.examples,
+            held_out: (&rows.wire, &rows.evaluation),
+            order: &order,
             run_key: &plan.run_key,
             folder,
             start: None,
         };
         let (trained, done) = engine::train(&request, engine)?;
-        report.add_steps(&trained.steps);
         report.add_engine(done);
         return Ok(trained);
     }
+    let memory = memory::check(&rows.shape(base, &adapter, settings), settings, &order)?;
+    report.memory = Some(memory);
+    log.say(ctx, &memory.sentence());
+    let mut identity = settings.identity();
+    identity["run_key"] = plan.run_key.as_str().into();
+    identity["dataset_sha256"] = plan.dataset_sha256().into();
+    identity["evaluation_sha256"] = gather::digest(&rows.evaluation, 0, 0).into();
+    identity["base_fingerprint"] = base.fingerprint.as_str().into();
     let job = Job {
         ctx,
         model: &base.model,
-        examples: &examples,
-        order: plan.order(settings),
+        examples: &rows.examples,
+        evaluation: &rows.evaluation,
+        order,
         settings,
-        checkpoints: Checkpoints::new(folder, &plan.run_key),
+        checkpoints: Checkpoints {
+            folder: folder.to_owned(),
+            identity,
+            shape: &base.model.config,
+            base_name: base.dir.display().to_string(),
+            // A night must not stop at what somebody put there.
+            refuse_others: false,
+            crash: ctx.crash.clone(),
+        },
+        places: Places::new(folder, settings.control.tensorboard.as_deref(), &plan.run_key),
     };
     let trained = train::train(&job, adapter, &|news| match news {
         News::Note(line) => log.say(ctx, line),
         News::Step(step) => log.write(ctx, &step.sentence()),
     })?;
-    report.add_steps(&trained.steps);
+    curves::complete_events(&job.places, &trained.steps, &trained.evals)?;
     Ok(trained)
 }
 
@@ -326,19 +423,12 @@ fn finish(
     trained: &Trained,
 ) -> Result<Outcome, Failure> {
     let Finish { base, plan, settings, log } = run;
-    report.resumed_from_step = trained.resumed_from_step;
-    report.peak_rss_bytes = nightshift_core::process::peak_rss_bytes();
+    report.add(trained);
     // A base inside the home is named from there, so that a home may move without changing any digest.
     let base_name = base.dir.strip_prefix(ctx.paths.home()).unwrap_or(&base.dir).display().to_string();
     let loras = ctx.paths.loras();
     let places = [&base.dir, &ctx.paths.training_data(), &loras].map(|path| path.display().to_string());
-    let folder = Folder {
-        adapter: &trained.adapter,
-        shape: &base.model.config,
-        base_name: &base_name,
-        config: report::config_json(ctx, settings, report, places),
-        metrics: report::metrics_json(report, &trained.steps),
-    };
+    let folder = Folder::new(trained, base, &base_name, (ctx, settings, report, places));
     let facts = Facts {
         run_key: plan.run_key.clone(),
         new: report.examples.new,

@@ -36,6 +36,8 @@ pub(crate) struct Plan {
     pub(crate) pool: Vec<Record>,
     /// How many of them each epoch draws.
     pub(crate) drawn: usize,
+    /// Rows that are evaluated on while training.
+    pub(crate) evaluation: Vec<Record>,
     /// Rows that do not take part.
     pub(crate) dropped: Vec<Dropped>,
     /// Estimated seconds, where the speed was measured.
@@ -91,15 +93,19 @@ impl Plan {
         settings.order(self.rows.len(), self.pool.len(), self.drawn)
     }
 
-    /// Rows, then pool, in tokens.
-    pub(crate) fn encode(&self, text: &Text, max_length: usize) -> Result<Vec<Encoded>, Failure> {
+    /// Rows, then pool, in tokens; and what is evaluated on.
+    pub(crate) fn encode(&self, text: &Text, max_length: usize) -> Result<[Vec<Encoded>; 2], Failure> {
         let records: Vec<Record> =
             self.rows.iter().map(|row| &row.record).chain(&self.pool).cloned().collect();
-        let encoded: Result<Vec<Encoded>, Dropped> = encode(text, &records, max_length).into_iter().collect();
-        encoded.map_err(|row| {
-            Failure::failed(format!("row {} of the plan cannot be used: {}", row.row, row.why))
-                .hint("the base's tokenizer or template changed: remove the work folder and run again")
-        })
+        let all = |records: &[Record]| {
+            let encoded: Result<Vec<Encoded>, Dropped> =
+                encode(text, records, max_length).into_iter().collect();
+            encoded.map_err(|row| {
+                Failure::failed(format!("row {} of the plan cannot be used: {}", row.row, row.why))
+                    .hint("the base's tokenizer or template changed: --fresh starts over")
+            })
+        };
+        Ok([all(&records)?, all(&self.evaluation)?])
     }
 }
 
@@ -118,17 +124,19 @@ pub(crate) fn digest<'a>(records: impl Iterator<Item = &'a Record>) -> String {
 pub(crate) struct Draft {
     rows: Vec<(Accepted, usize)>,
     pool: Vec<(Record, usize)>,
+    evaluation: Vec<Record>,
     newest: String,
     dropped: Vec<Dropped>,
 }
 
 impl Draft {
-    /// Encodes the rows and as much of the pool as all epochs could draw.
+    /// Encodes the rows, as much of the pool as all epochs could draw, and what is evaluated on.
     pub(crate) fn new(
         settings: &Settings,
         text: &Text,
         accepted: Vec<Accepted>,
         pool: Vec<Record>,
+        evaluation: Vec<Record>,
         mut dropped: Vec<Dropped>,
     ) -> Result<Self, Failure> {
         let max_length = settings.train.max_length;
@@ -140,7 +148,10 @@ impl Draft {
         let pool = thin(pool, wanted(settings, rows.len()) * settings.train.num_epochs, settings.seed);
         let encoded = encode(text, &pool, max_length);
         let pool = with_lengths(pool, encoded, &mut dropped);
-        Ok(Self { rows, pool, newest, dropped })
+        let encoded = encode(text, &evaluation, max_length);
+        let evaluation = with_lengths(evaluation, encoded, &mut dropped);
+        let evaluation = evaluation.into_iter().map(|(record, _)| record).collect();
+        Ok(Self { rows, pool, evaluation, newest, dropped })
     }
 
     /// Accepted rows that can be trained on.
@@ -173,7 +184,7 @@ impl Draft {
         now: Timestamp,
         speed: Option<f64>,
     ) -> Plan {
-        let Self { rows, pool, newest, mut dropped } = self;
+        let Self { rows, pool, evaluation, newest, mut dropped } = self;
         let replay_cost = replay_tokens_per_row(settings, rows.len(), &pool);
         let mut kept = vec![true; rows.len()];
         if let Some(tokens_per_s) = speed {
@@ -215,6 +226,7 @@ impl Draft {
             rows: planned,
             pool: pool.into_iter().map(|(record, _)| record).collect(),
             drawn,
+            evaluation,
             dropped,
             estimated_s: speed.map(|speed| per_epoch * settings.train.num_epochs as f64 / speed),
         }
@@ -284,6 +296,7 @@ mod tests {
         Draft {
             rows: (0..25).map(row).collect(),
             pool: (0..pool).map(|n| (record(&format!("p{n}")), 10)).collect(),
+            evaluation: Vec::new(),
             newest: "20260301".into(),
             dropped: Vec::new(),
         }

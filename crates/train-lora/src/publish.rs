@@ -10,18 +10,26 @@ use nightshift_core::{Ctx, Failure, OrFail, files, metrics};
 use nightshift_model::{Adapter, ModelConfig, adapter_bytes};
 use serde_json::Value;
 
-use crate::base::refused;
-use crate::report::TrainReport;
+use crate::base::{Base, refused};
+use crate::report::{self, TrainReport};
+use crate::settings::Settings;
+use crate::train::Trained;
+use crate::{curves, picture};
 
 /// The documents' settings file.
 pub(crate) const TRAINING_CONFIG: &str = "training_config.json";
 /// The documents' results file.
 pub(crate) const TRAINING_METRICS: &str = "training_metrics.json";
 
+/// One line for each step, and for the start when it was evaluated.
+pub(crate) const METRICS: &str = "metrics.jsonl";
+/// The loss curve as a picture.
+pub(crate) const PICTURE: &str = "loss.svg";
+
 /// How long a deployment that holds the adapters is waited for.
 const PATIENCE: Duration = Duration::from_secs(600);
 
-/// The four files of an adapter folder.
+/// The files of an adapter folder.
 #[derive(Debug)]
 pub(crate) struct Folder<'a> {
     /// The adapter.
@@ -34,9 +42,32 @@ pub(crate) struct Folder<'a> {
     pub(crate) config: Value,
     /// `training_metrics.json`.
     pub(crate) metrics: Value,
+    /// `metrics.jsonl`.
+    pub(crate) lines: String,
+    /// `loss.svg`.
+    pub(crate) picture: String,
 }
 
-impl Folder<'_> {
+impl<'a> Folder<'a> {
+    /// The folder of a training.
+    pub(crate) fn new(
+        trained: &'a Trained,
+        base: &'a Base,
+        base_name: &'a str,
+        (ctx, settings, report, places): (&Ctx, &Settings, &TrainReport, [String; 3]),
+    ) -> Self {
+        let Trained { adapter, steps, evals, .. } = trained;
+        Self {
+            adapter,
+            shape: &base.model.config,
+            base_name,
+            config: report::config_json(ctx, settings, report, places),
+            metrics: report::metrics_json(report, trained),
+            lines: curves::lines(steps, evals).0,
+            picture: picture::svg(&format!("Loss over {} steps", steps.len()), steps, evals),
+        }
+    }
+
     /// Writes the files into an existing folder, each whole.
     pub(crate) fn write(&self, dir: &Path) -> Result<(), Failure> {
         let (config, model) = adapter_bytes(self.adapter, self.shape, self.base_name).map_err(refused)?;
@@ -46,6 +77,8 @@ impl Folder<'_> {
             let text = serde_json::to_vec_pretty(value).or_fail(|| format!("{name} cannot be written"))?;
             files::write_atomic(&dir.join(name), &text)?;
         }
+        files::write_atomic(&dir.join(METRICS), self.lines.as_bytes())?;
+        files::write_atomic(&dir.join(PICTURE), self.picture.as_bytes())?;
         Ok(())
     }
 
@@ -54,7 +87,7 @@ impl Folder<'_> {
         let staged = out.join(".tmp-staged");
         files::create_dir(&staged)?;
         let moved = self.write(&staged).and_then(|()| {
-            for name in [ADAPTER_MODEL, ADAPTER_CONFIG, TRAINING_CONFIG, TRAINING_METRICS] {
+            for name in [ADAPTER_MODEL, ADAPTER_CONFIG, TRAINING_CONFIG, TRAINING_METRICS, METRICS, PICTURE] {
                 files::rename(&staged.join(name), &out.join(name))?;
             }
             Ok(())

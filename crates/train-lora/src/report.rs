@@ -11,9 +11,13 @@ use serde_json::{Value, json};
 use crate::base::HeldBase;
 use crate::data::{DataSet, Dropped};
 use crate::engine::EngineReport;
+use crate::memory::Estimate;
+use crate::objective::Rewards;
 use crate::servers::{self, Form};
 use crate::settings::Settings;
 use crate::speed;
+use crate::train::{End, Trained};
+use crate::variant;
 
 /// A mean loss per answer token above this is said to be too high: the adapter learned little.
 pub(crate) const HIGH_LOSS: f64 = 2.0;
@@ -21,13 +25,14 @@ pub(crate) const HIGH_LOSS: f64 = 2.0;
 pub(crate) const NAMED_ROWS: usize = 50;
 
 /// One optimiser step.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct StepMetric {
     /// From 1.
     pub(crate) step: usize,
     /// From 0.
     pub(crate) epoch: usize,
-    /// Mean negative log-likelihood per answer token of the step's window, nats.
+    /// Mean negative log-likelihood per answer token of the step's window, nats; of judged answers the
+    /// mean loss of the objective.
     pub(crate) loss: f64,
     /// Learning rate used.
     pub(crate) lr: f64,
@@ -37,6 +42,8 @@ pub(crate) struct StepMetric {
     pub(crate) tokens: usize,
     /// Tokens scored.
     pub(crate) answer_tokens: usize,
+    /// Share of the scored tokens that were the likeliest ones.
+    pub(crate) mean_token_accuracy: f64,
     /// Wall time.
     pub(crate) seconds: f64,
     /// 10⁹ floating-point operations of its matrix products.
@@ -46,6 +53,13 @@ pub(crate) struct StepMetric {
     /// process.
     #[serde(default)]
     pub(crate) peak_gflops: Option<f64>,
+    /// Resident memory after the step.
+    pub(crate) rss_bytes: u64,
+    /// When it ended, in seconds since 1970.
+    pub(crate) at_s: f64,
+    /// Judged answers: how they are told apart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) rewards: Option<Rewards>,
 }
 
 impl StepMetric {
@@ -82,6 +96,8 @@ pub(crate) struct Examples {
     pub(crate) replay: usize,
     /// Answers that replay is drawn from.
     pub(crate) replay_pool: usize,
+    /// Rows that are evaluated on while training.
+    pub(crate) evaluation: usize,
     /// Rows that did not take part, by reason.
     pub(crate) dropped: BTreeMap<&'static str, usize>,
     /// Direct form: rows read, by form.
@@ -114,6 +130,14 @@ pub(crate) struct TrainReport {
     pub(crate) loss_first: Option<f64>,
     /// Loss of the last step.
     pub(crate) loss_last: Option<f64>,
+    /// Evaluation loss before the first step.
+    pub(crate) eval_loss_first: Option<f64>,
+    /// Evaluation loss of the state that is published.
+    pub(crate) eval_loss: Option<f64>,
+    /// After which step the adapter is as it is published.
+    pub(crate) published_step: Option<usize>,
+    /// Why the training ended.
+    pub(crate) ended: Option<End>,
     /// Wall time of all steps, those before a resume included.
     pub(crate) seconds: f64,
     /// Tokens per second, the first step excluded.
@@ -126,6 +150,8 @@ pub(crate) struct TrainReport {
     /// Estimated seconds, under `--dry-run` and when older rows had to fit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) estimated_s: Option<f64>,
+    /// Estimated memory, before anything is loaded.
+    pub(crate) memory: Option<Estimate>,
     /// Peak resident memory of this process.
     pub(crate) peak_rss_bytes: u64,
     /// The step whose checkpoint this run went on from.
@@ -149,6 +175,29 @@ pub(crate) struct TrainReport {
 }
 
 impl TrainReport {
+    /// Takes over what a training did.
+    pub(crate) fn add(&mut self, trained: &Trained) {
+        self.add_steps(&trained.steps);
+        if let Some(engine) = &self.engine {
+            // Its curve may be thinner than its steps.
+            self.steps = engine.steps;
+        }
+        self.resumed_from_step = trained.resumed_from_step;
+        self.peak_rss_bytes = nightshift_core::process::peak_rss_bytes();
+        (self.ended, self.published_step) = (Some(trained.ended), Some(trained.published_step));
+        let after = |step: usize| trained.evals.iter().find(|eval| eval.step == step)?.loss;
+        (self.eval_loss_first, self.eval_loss) = (after(0), after(trained.published_step));
+        self.warnings.extend(trained.warnings.iter().cloned());
+        if let (Some(first), Some(published)) = (self.eval_loss_first, self.eval_loss)
+            && published >= first
+        {
+            self.warnings.push(format!(
+                "the evaluation loss never fell below {first:.4}, that of the base: the adapter does not \
+                 generalise; look at the rows, or lower train.learning_rate"
+            ));
+        }
+    }
+
     /// What the form of the adapter says before the first step: its size, and the servers that will refuse it.
     pub(crate) fn add_form(&mut self, adapter: &Adapter, base: &ModelConfig) {
         self.adapter_bytes = servers::adapter_bytes(adapter);
@@ -163,7 +212,7 @@ impl TrainReport {
     }
 
     /// Takes over what the steps say.
-    pub(crate) fn add_steps(&mut self, steps: &[StepMetric]) {
+    fn add_steps(&mut self, steps: &[StepMetric]) {
         self.steps = steps.len();
         self.tokens = steps.iter().map(|step| step.tokens).sum();
         self.loss_first = steps.first().map(|step| step.loss);
@@ -209,7 +258,7 @@ impl TrainReport {
         let Examples { new, older, replay, .. } = &self.examples;
         let number = |value: Option<f64>| value.map_or("?".into(), |value| format!("{value:.3}"));
         let dropped: usize = self.examples.dropped.values().sum();
-        format!(
+        let mut text = format!(
             "{} rows ({new} new, {older} older) and {replay} replayed per epoch, {dropped} left out; \
              {} steps, {} tokens, loss {} -> {}, {:.1} s, {}",
             new + older,
@@ -221,7 +270,15 @@ impl TrainReport {
             self.tokens_per_s.map_or("? tokens/s".into(), |tokens_per_s| {
                 speed::words(tokens_per_s, self.peak_percent, self.peak_gflops)
             }),
-        )
+        );
+        if let (Some(loss), Some(step)) = (self.eval_loss, self.published_step) {
+            let first = number(self.eval_loss_first);
+            text.push_str(&format!("; evaluation {first} -> {loss:.3} after step {step}, which is kept"));
+        }
+        if let Some(ended) = self.ended.filter(|ended| !matches!(ended, End::Schedule | End::Engine)) {
+            text.push_str(&format!("; stopped early: {}", ended.words()));
+        }
+        text
     }
 }
 
@@ -239,7 +296,7 @@ pub(crate) fn tokens_per_s(steps: &[StepMetric]) -> Option<f64> {
 }
 
 /// `training_metrics.json`: the four keys of the documents, then ours.
-pub(crate) fn metrics_json(report: &TrainReport, steps: &[StepMetric]) -> Value {
+pub(crate) fn metrics_json(report: &TrainReport, trained: &Trained) -> Value {
     json!({
         "training_completed": true,
         "final_loss": report.loss_last,
@@ -252,6 +309,11 @@ pub(crate) fn metrics_json(report: &TrainReport, steps: &[StepMetric]) -> Value 
         "tokens_per_s": report.tokens_per_s,
         "peak_gflops": report.peak_gflops,
         "peak_percent": report.peak_percent,
+        "eval_loss_first": report.eval_loss_first,
+        "eval_loss": report.eval_loss,
+        "published_step": report.published_step,
+        "ended": report.ended,
+        "memory": report.memory,
         "peak_rss_bytes": report.peak_rss_bytes,
         "resumed_from_step": report.resumed_from_step,
         "dataset_sha256": report.dataset_sha256,
@@ -260,7 +322,8 @@ pub(crate) fn metrics_json(report: &TrainReport, steps: &[StepMetric]) -> Value 
         "nights": report.nights,
         "engine": report.engine,
         "warnings": report.warnings,
-        "steps": steps,
+        "evaluations": trained.evals,
+        "steps": trained.steps,
     })
 }
 
@@ -273,7 +336,6 @@ pub(crate) fn config_json(
 ) -> Value {
     let [base, data, out] = places;
     let train = &settings.train;
-    let targets: Vec<&str> = settings.targets.iter().map(|target| target.name()).collect();
     json!({
         "base_model": base,
         "training_data": data,
@@ -287,7 +349,10 @@ pub(crate) fn config_json(
         "max_seq_length": train.max_length,
         "training_timestamp": rfc3339(ctx.clock.now()),
         "training_examples": report.examples.new + report.examples.older,
-        "target_modules": targets,
+        "target_modules": train.targets,
+        "variant": variant::identity(train),
+        "objective": settings.objective.identity(),
+        "gradient_checkpointing": train.gradient_checkpointing,
         "schedule": train.schedule,
         "warmup_steps": train.warmup_steps,
         "weight_decay": train.weight_decay,
@@ -312,19 +377,7 @@ mod tests {
 
     fn step(step: usize, loss: f64, tokens: usize, seconds: f64) -> StepMetric {
         let peak_gflops = (step > 1).then_some(20.0);
-        let [lr, grad_norm, gflop] = [1e-3, 1.0, 10.0];
-        StepMetric {
-            step,
-            epoch: 0,
-            loss,
-            lr,
-            grad_norm,
-            tokens,
-            answer_tokens: 1,
-            seconds,
-            gflop,
-            peak_gflops,
-        }
+        StepMetric { step, loss, tokens, seconds, gflop: 10.0, peak_gflops, ..StepMetric::default() }
     }
 
     #[test]

@@ -84,6 +84,7 @@ impl Form {
     pub(crate) fn of(adapter: &Adapter, base: &ModelConfig) -> Self {
         Self {
             rank: adapter.modules.values().map(|module| module.rank).max().unwrap_or(0),
+            dora: adapter.config.dora,
             windowed_layers: base.sliding_window.iter().flatten().count(),
             ..Self::default()
         }

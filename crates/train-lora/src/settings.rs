@@ -1,15 +1,18 @@
 //! The settings of one training: config with the flags laid over it, checked.
 
-use nightshift_core::config::{self, Train};
+use nightshift_core::config::Train;
 use nightshift_core::random::sha256_hex;
 use nightshift_core::{Ctx, Failure};
-use nightshift_model::{LoraConfig, Storage, Target};
-use serde_json::json;
+use nightshift_model::{Adapter, ModelConfig, Storage};
+use serde_json::{Value, json};
 
 use crate::args::SettingFlags;
 use crate::base;
+use crate::control::Control;
 use crate::engine::EngineSettings;
+use crate::objective::Objective;
 use crate::order::Order;
+use crate::variant;
 
 /// Seed of a run that names none.
 const DEFAULT_SEED: u64 = 0;
@@ -19,8 +22,6 @@ const DEFAULT_SEED: u64 = 0;
 pub(crate) struct Settings {
     /// The section `train` with the flags over it.
     pub(crate) train: Train,
-    /// Its targets.
-    pub(crate) targets: Vec<Target>,
     /// Seed of the adapter, the order and the replay draw.
     pub(crate) seed: u64,
     /// Tokens of one forward pass under `--packing`.
@@ -29,6 +30,10 @@ pub(crate) struct Settings {
     pub(crate) max_steps: Option<usize>,
     /// Mix the rows; else file order.
     pub(crate) shuffle: bool,
+    /// How the run is watched and when it ends.
+    pub(crate) control: Control,
+    /// What is learned from the rows.
+    pub(crate) objective: Objective,
     /// Who trains, when it is not this program.
     pub(crate) engine: Option<EngineSettings>,
 }
@@ -38,16 +43,27 @@ impl Settings {
     pub(crate) fn new(ctx: &Ctx, flags: &SettingFlags, shuffle: bool) -> Result<Self, Failure> {
         let mut train = ctx.config.train.clone();
         overlay(&mut train, flags);
+        variant::overlay(&mut train, &flags.variant)?;
         flags.engine.overlay(&mut train)?;
         check(&train)?;
         let engine = EngineSettings::new(&train)?;
-        let targets = targets(&train.targets)?;
         let pack_len = flags.pack_len.filter(|_| flags.packing);
         if pack_len == Some(0) || flags.max_steps == Some(0) {
             return Err(Failure::usage("--pack-len and --max-steps must be above 0"));
         }
         let seed = ctx.seed.unwrap_or(DEFAULT_SEED);
-        Ok(Self { train, targets, seed, pack: pack_len, max_steps: flags.max_steps, shuffle, engine })
+        let control = Control::new(&train, &flags.control)?;
+        Ok(Self {
+            train,
+            seed,
+            pack: pack_len,
+            max_steps: flags.max_steps,
+            shuffle,
+            control,
+            // Another one comes with the direct form.
+            objective: Objective::Imitate,
+            engine,
+        })
     }
 
     /// How the base is held.
@@ -55,15 +71,12 @@ impl Settings {
         base::storage(self.train.dtype, self.train.quantize)
     }
 
-    /// Settings of a fresh adapter.
-    pub(crate) fn lora(&self) -> LoraConfig {
-        LoraConfig {
-            rank: self.train.rank,
-            alpha: self.train.alpha,
-            targets: self.targets.clone(),
-            rslora: false,
-            dropout: 0.0,
-        }
+    /// A fresh adapter for a base of this shape; exit 2 when targets, patterns or ranks do not fit it.
+    /// Has to be prepared before it is trained ([`Adapter::prepare`]).
+    pub(crate) fn adapter(&self, shape: &ModelConfig) -> Result<Adapter, Failure> {
+        let (lora, rules) = (variant::lora(&self.train), variant::rules(&self.train)?);
+        let adapter = Adapter::init_by(lora, &rules, shape, self.seed);
+        adapter.map_err(|error| Failure::usage(format!("train.targets: {error}")))
     }
 
     /// The order of `rows` rows joined in every epoch by `drawn` of `pool` others.
@@ -81,36 +94,40 @@ impl Settings {
         }
     }
 
-    /// Digest of every setting that has a say in the adapter's bytes.
-    pub(crate) fn digest(&self) -> String {
+    /// Every setting that has a say in the adapter's bytes, by name.
+    pub(crate) fn identity(&self) -> Value {
         let train = &self.train;
-        let targets: Vec<&str> = self.targets.iter().map(|target| target.name()).collect();
-        let text = json!([
-            "train-lora settings 1",
-            train.rank,
-            train.alpha,
-            targets,
-            train.batch_size,
-            train.gradient_accumulation,
-            train.learning_rate,
-            train.num_epochs,
-            train.schedule,
-            train.warmup_steps,
-            train.weight_decay,
-            train.max_grad_norm,
-            train.max_minutes,
-            train.max_length,
-            train.replay_ratio,
-            train.replay_above,
-            train.dtype,
-            train.quantize,
-            self.seed,
-            self.pack,
-            self.max_steps,
-            self.shuffle,
-            self.engine.as_ref().map(|engine| &engine.command),
-        ]);
-        sha256_hex(text.to_string().as_bytes())
+        json!({
+            "rank": train.rank,
+            "alpha": train.alpha,
+            "variant": variant::identity(train),
+            "objective": self.objective.identity(),
+            "batch_size": train.batch_size,
+            "gradient_accumulation": train.gradient_accumulation,
+            "learning_rate": train.learning_rate,
+            "num_epochs": train.num_epochs,
+            "schedule": train.schedule,
+            "warmup_steps": train.warmup_steps,
+            "weight_decay": train.weight_decay,
+            "max_grad_norm": train.max_grad_norm,
+            "max_minutes": train.max_minutes,
+            "max_length": train.max_length,
+            "replay_ratio": train.replay_ratio,
+            "replay_above": train.replay_above,
+            "dtype": train.dtype,
+            "quantize": train.quantize,
+            "seed": self.seed,
+            "pack_len": self.pack,
+            "max_steps": self.max_steps,
+            "shuffle": self.shuffle,
+            "control": self.control.identity(),
+            "engine": self.engine.as_ref().map(|engine| &engine.command),
+        })
+    }
+
+    /// Digest of [`Settings::identity`].
+    pub(crate) fn digest(&self) -> String {
+        sha256_hex(format!("train-lora settings 2\n{}", self.identity()).as_bytes())
     }
 }
 
@@ -171,33 +188,6 @@ fn check(train: &Train) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The matrices behind their names, each once, in the order in which a layer uses them.
-fn targets(names: &[String]) -> Result<Vec<Target>, Failure> {
-    let mut found = Vec::with_capacity(names.len());
-    for name in names {
-        match Target::from_name(name) {
-            Some(target) => found.push(target),
-            None if name == "all-linear" => found.extend(Target::ALL),
-            None => return Err(unknown_target(name)),
-        }
-    }
-    found.sort_unstable();
-    found.dedup();
-    if found.is_empty() {
-        return Err(Failure::usage("train.targets is empty").hint("write q_proj,k_proj,v_proj,o_proj"));
-    }
-    Ok(found)
-}
-
-fn unknown_target(name: &str) -> Failure {
-    let known = Target::ALL.map(Target::name);
-    let failure = Failure::usage(format!("`{name}` is no matrix that LoRA can be put on"));
-    match config::nearest(name, known.into_iter().chain(["all-linear"])) {
-        Some(near) => failure.hint(format!("did you mean `{near}`?")),
-        None => failure.hint(format!("the targets are {} and all-linear", known.join(", "))),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -210,12 +200,16 @@ mod tests {
     #[test]
     fn flags_win_and_the_digest_follows_what_matters() {
         let plain = settings(&SettingFlags::default()).unwrap();
-        assert_eq!((plain.train.rank, plain.targets.len(), plain.pack), (16, 4, None));
+        assert_eq!((plain.train.rank, plain.train.targets.len(), plain.pack), (16, 4, None));
         let flags = SettingFlags { rank: Some(4), ..SettingFlags::default() };
         assert_ne!(settings(&flags).unwrap().digest(), plain.digest());
-        let flags = SettingFlags { quantize: Some(config::Quantize::Nf4), ..SettingFlags::default() };
+        let flags = SettingFlags {
+            quantize: Some(nightshift_core::config::Quantize::Nf4),
+            ..SettingFlags::default()
+        };
         assert_ne!(settings(&flags).unwrap().digest(), plain.digest());
-        let flags = SettingFlags { dtype: Some(config::Dtype::Bf16), ..SettingFlags::default() };
+        let flags =
+            SettingFlags { dtype: Some(nightshift_core::config::Dtype::Bf16), ..SettingFlags::default() };
         assert_ne!(settings(&flags).unwrap().digest(), plain.digest());
         let flags = SettingFlags { threads: Some(1), checkpoint_steps: Some(3), ..SettingFlags::default() };
         assert_eq!(settings(&flags).unwrap().digest(), plain.digest(), "these change no byte");
@@ -226,9 +220,10 @@ mod tests {
         let targets =
             |name: &str| SettingFlags { targets: Some(vec![name.into()]), ..SettingFlags::default() };
         let failure = settings(&targets("q_porj")).unwrap_err();
-        assert_eq!((failure.exit().code(), failure.hints()[0].as_str()), (2, "did you mean `q_proj`?"));
-        assert!(settings(&targets("transformer")).unwrap_err().hints()[0].contains("down_proj"));
-        assert_eq!(settings(&targets("all-linear")).unwrap().targets.len(), 7);
+        assert_eq!(failure.exit().code(), 2);
+        assert!(failure.chain().contains("train.targets: `q_porj`"), "{}", failure.chain());
+        assert!(failure.chain().contains("did you mean `q_proj`?"), "{}", failure.chain());
+        assert!(settings(&targets("all-linear")).is_ok());
         let flags = SettingFlags { rank: Some(0), ..SettingFlags::default() };
         assert!(settings(&flags).unwrap_err().chain().contains("train.rank"));
         let flags = SettingFlags { learning_rate: Some(f64::NAN), ..SettingFlags::default() };

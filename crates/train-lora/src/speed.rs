@@ -6,7 +6,7 @@
 use nightshift_model::{Adapter, Model, Packed, Threads, Work, calibrate};
 
 use crate::data::Encoded;
-use crate::train::pack;
+use crate::measure::pack;
 
 /// Seconds of measuring at most, and at least.
 const LONGEST_S: f64 = 1.0;

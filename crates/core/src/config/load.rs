@@ -156,6 +156,7 @@ fn check(config: &Config) -> Result<(), Failure> {
     rate("harvest.flag_share", config.harvest.flag_share.unwrap_or(0.0))?;
     rate("harvest.council.min_vote_confidence", config.harvest.council.min_vote_confidence.unwrap_or(0.0))?;
     rate("train.replay_above", config.train.replay_above)?;
+    rate("train.eval_share", config.train.eval_share)?;
     rate("deploy.max_lost_share", config.deploy.max_lost_share)?;
     rate("deploy.min_success_rate", config.deploy.min_success_rate.unwrap_or(0.0))?;
     positive("train.rank", config.train.rank as f64)?;

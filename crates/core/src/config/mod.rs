@@ -3,11 +3,13 @@
 //! Flags are each tool's own; this module does the other three. A bad file stops every tool
 //! with exit 9, file, line, column and a suggestion.
 
+mod forms;
 mod load;
 mod schema;
 
+pub use forms::Ordered;
 pub use load::{load, nearest, parse};
 pub use schema::{
-    Config, Council, Deploy, Dtype, Engine, Harvest, Member, MemberPrompt, Memory, Nightly, Notify, Quantize,
-    Rule, Scan, Schedule, Scorer, Serve, Train,
+    Config, Council, Deploy, Dtype, Engine, Harvest, Keep, Member, MemberPrompt, Memory, Nightly, Notify,
+    Quantize, Rule, Scan, Schedule, Scorer, Serve, Train,
 };

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::forms::{Ordered, one_or_many};
+
 /// The whole of `nightshift.yaml`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -239,8 +241,28 @@ pub struct Train {
     pub rank: usize,
     /// LoRA alpha; the update is scaled by alpha / rank.
     pub alpha: f64,
-    /// Adapted matrices: any of q_proj k_proj v_proj o_proj gate_proj up_proj down_proj.
+    /// Adapted modules: names, or one entry that is `all-linear` or a regular expression on the path.
+    #[serde(deserialize_with = "one_or_many")]
     pub targets: Vec<String>,
+    /// Modules left out again, written likewise.
+    #[serde(deserialize_with = "one_or_many")]
+    pub exclude: Vec<String>,
+    /// Ranks of modules that have another one, by pattern; the first that matches counts.
+    pub rank_pattern: Ordered<usize>,
+    /// Alphas, likewise.
+    pub alpha_pattern: Ordered<f64>,
+    /// Scale by alpha / sqrt(rank) instead of alpha / rank.
+    pub rslora: bool,
+    /// Train a magnitude for every output as well.
+    pub dora: bool,
+    /// Probability of dropping an input of A while training.
+    pub dropout: f64,
+    /// How much faster B learns than A; 1 is off.
+    pub loraplus_lr_ratio: f64,
+    /// Noise on the embeddings while training; 0 is off.
+    pub neftune_noise_alpha: f64,
+    /// Compute each layer again in the backward pass to save memory.
+    pub gradient_checkpointing: bool,
     /// Rows in one forward pass.
     pub batch_size: usize,
     /// Passes in one optimiser step.
@@ -271,8 +293,22 @@ pub struct Train {
     pub dtype: Dtype,
     /// Quantisation of the base's linear layers.
     pub quantize: Quantize,
-    /// Optimiser steps between checkpoints.
+    /// Optimiser steps between checkpoints; 0 counts no steps.
     pub checkpoint_steps: usize,
+    /// Minutes between checkpoints; 0 counts no minutes.
+    pub checkpoint_minutes: f64,
+    /// Share of the questions that is held out, by a hash of the question, to evaluate on while training.
+    pub eval_share: f64,
+    /// Optimiser steps between evaluations; 0 evaluates after each epoch.
+    pub eval_every: usize,
+    /// Evaluations without gain after which training stops; 0 never stops.
+    pub early_stop: usize,
+    /// Nats per token that count as a gain.
+    pub early_stop_delta: f64,
+    /// Which state is published when there is an evaluation.
+    pub keep: Keep,
+    /// Most memory a training may take, such as `6GiB`; absent: what the machine has free.
+    pub max_memory: Option<String>,
     /// Threads; 0 takes every core.
     pub threads: usize,
     /// Who trains.
@@ -293,6 +329,15 @@ impl Default for Train {
             rank: 16,
             alpha: 32.0,
             targets: ["q_proj", "k_proj", "v_proj", "o_proj"].map(String::from).to_vec(),
+            exclude: Vec::new(),
+            rank_pattern: Ordered::default(),
+            alpha_pattern: Ordered::default(),
+            rslora: false,
+            dora: false,
+            dropout: 0.0,
+            loraplus_lr_ratio: 1.0,
+            neftune_noise_alpha: 0.0,
+            gradient_checkpointing: false,
             batch_size: 4,
             gradient_accumulation: 8,
             learning_rate: 5e-5,
@@ -309,6 +354,13 @@ impl Default for Train {
             dtype: Dtype::F32,
             quantize: Quantize::None,
             checkpoint_steps: 25,
+            checkpoint_minutes: 10.0,
+            eval_share: 0.0,
+            eval_every: 0,
+            early_stop: 0,
+            early_stop_delta: 0.0,
+            keep: Keep::Best,
+            max_memory: None,
             threads: 0,
             engine: Engine::Builtin,
             engine_command: Vec::new(),
@@ -317,6 +369,16 @@ impl Default for Train {
             engine_env: Vec::new(),
         }
     }
+}
+
+/// Which state of a training is published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Keep {
+    /// The one with the lowest evaluation loss; the last one when nothing was evaluated.
+    Best,
+    /// The last one.
+    Last,
 }
 
 /// Settings of the server.

@@ -30,13 +30,17 @@ pub struct AdapterExport {
 /// `general.name`.
 ///
 /// # Errors
-/// A scale or factor that is not finite after folding; a file that cannot be written.
+/// A DoRA adapter; a scale or factor that is not finite after folding; a file that cannot be written.
 pub fn export_adapter(
     adapter: &Adapter,
     config: &ModelConfig,
     name: &str,
     path: &Path,
 ) -> Result<AdapterExport> {
+    if adapter.config.dora {
+        let problem = "llama.cpp has no DoRA: merge the adapter and export the merged model";
+        return Err(ModelError::Input(problem.to_owned()));
+    }
     let alpha = adapter.config.alpha as f32;
     let architecture = architecture(config.family);
     let mut layout = Layout::default();

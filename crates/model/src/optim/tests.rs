@@ -23,9 +23,13 @@ fn by_the_book(decay: f64) -> [f64; 2] {
     p
 }
 
+fn parameter<'a>(values: &'a mut [f64], gradient: &'a [f64], rate: f64) -> Parameter<'a, f64> {
+    Parameter { values, gradient, rate }
+}
+
 fn run(adam: &mut AdamW<f64>, p: &mut [f64; 2], gradients: &[[f64; 2]]) {
     for gradient in gradients {
-        adam.step(&mut [(p.as_mut_slice(), gradient.as_slice())], 0.1).unwrap();
+        adam.step(&mut [parameter(p, gradient, 1.0)], 0.1).unwrap();
     }
 }
 
@@ -67,9 +71,9 @@ fn stopped_and_restored_it_goes_on_identically() {
 
 #[test]
 fn other_parameters_than_before_are_refused() {
-    let mut adam = AdamW::<f32>::default();
-    adam.step(&mut [(&mut [1.0, 2.0], &[0.1, 0.1])], 0.1).unwrap();
-    assert!(adam.step(&mut [(&mut [1.0], &[0.1])], 0.1).is_err());
+    let mut adam = AdamW::<f64>::default();
+    adam.step(&mut [parameter(&mut [1.0, 2.0], &[0.1, 0.1], 1.0)], 0.1).unwrap();
+    assert!(adam.step(&mut [parameter(&mut [1.0], &[0.1], 1.0)], 0.1).is_err());
 }
 
 #[test]
@@ -83,4 +87,18 @@ fn schedules_equal_those_of_transformers() {
     let cosine = factors(ScheduleKind::Cosine { floor: 0.0 }, 1);
     assert!((cosine[3] - 0.5).abs() < 1e-12 && cosine[5] < 1e-12 && cosine[1] == 1.0);
     assert!((factors(ScheduleKind::Cosine { floor: 0.05 }, 1)[5] - 0.05).abs() < 1e-12);
+}
+
+#[test]
+fn a_tensor_with_a_rate_of_its_own_moves_as_with_that_learning_rate() {
+    let mut alone = AdamW { weight_decay: 0.01, ..AdamW::default() };
+    let mut both = alone.clone();
+    let (mut wanted, mut slow, mut fast) = ([1.0, -2.0], [1.0, -2.0], [1.0, -2.0]);
+    for gradient in &GRADIENTS {
+        alone.step(&mut [parameter(&mut wanted, gradient, 1.0)], 0.16).unwrap();
+        both.step(&mut [parameter(&mut slow, gradient, 1.0), parameter(&mut fast, gradient, 16.0)], 0.01)
+            .unwrap();
+    }
+    assert_eq!(fast, wanted);
+    assert!((slow[0] - fast[0]).abs() > 0.1);
 }

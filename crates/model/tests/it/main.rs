@@ -12,5 +12,7 @@ mod merge;
 mod narrow;
 mod packed;
 mod peft;
+mod preference;
+mod steps;
 mod tokenizer;
 mod weights;

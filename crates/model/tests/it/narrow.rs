@@ -42,8 +42,14 @@ fn rows() -> Packed {
 }
 
 fn adapter(config: &ModelConfig) -> Adapter {
-    let lora =
-        LoraConfig { rank: 8, alpha: 16.0, targets: Target::ALL.to_vec(), rslora: false, dropout: 0.0 };
+    let lora = LoraConfig {
+        rank: 8,
+        alpha: 16.0,
+        targets: Target::ALL.to_vec(),
+        rslora: false,
+        dropout: 0.0,
+        dora: false,
+    };
     Adapter::init(lora, config, 3)
 }
 
@@ -56,7 +62,7 @@ fn train(model: &Model, threads: usize, steps: usize) -> (Vec<f64>, Adapter) {
         grads.zero();
         let loss = loss_and_grads(model, Some(&adapter), &batch, scale, &mut grads, &mut ws).unwrap();
         grads.clip_global_norm(1.0).unwrap();
-        adam.step(&mut grads.with_adapter(&mut adapter), 1e-2).unwrap();
+        adam.step(&mut grads.with_adapter(&mut adapter, 1.0), 1e-2).unwrap();
         loss.mean().unwrap()
     });
     (losses.collect(), adapter)

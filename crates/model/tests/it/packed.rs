@@ -49,7 +49,14 @@ fn dequantised(model: &Model) -> Model {
 }
 
 fn adapter(model: &Model) -> Adapter {
-    let lora = LoraConfig { rank: 4, alpha: 8.0, targets: Target::ALL.to_vec(), rslora: false, dropout: 0.0 };
+    let lora = LoraConfig {
+        rank: 4,
+        alpha: 8.0,
+        targets: Target::ALL.to_vec(),
+        rslora: false,
+        dropout: 0.0,
+        dora: false,
+    };
     let mut adapter = Adapter::init(lora, &model.config, 7);
     for (at, tensor) in adapter.iter_mut().into_iter().enumerate() {
         for (i, value) in tensor.values.iter_mut().enumerate() {

@@ -107,8 +107,14 @@ fn what_is_written_is_read_back_the_same_and_has_the_same_bytes() {
 #[test]
 fn the_written_config_has_the_keys_that_other_readers_need() {
     let config = base("qwen2");
-    let lora =
-        LoraConfig { rank: 4, alpha: 8.0, targets: vec![Target::V, Target::Q], rslora: false, dropout: 0.05 };
+    let lora = LoraConfig {
+        rank: 4,
+        alpha: 8.0,
+        targets: vec![Target::V, Target::Q],
+        rslora: false,
+        dropout: 0.05,
+        dora: false,
+    };
     let adapter = Adapter::<f32>::init(lora.clone(), &config, 7);
     let (bytes, tensors) = adapter_bytes(&adapter, &config, "tiny/base").unwrap();
     let text = String::from_utf8(bytes.clone()).unwrap();
@@ -200,7 +206,6 @@ fn forms_that_are_not_computed_are_refused_by_key() {
     let cases = [
         ("peft_type", json!("LOHA")),
         ("task_type", json!("SEQ_CLS")),
-        ("use_dora", json!(true)),
         ("bias", json!("lora_only")),
         ("lora_bias", json!(true)),
         ("fan_in_fan_out", json!(true)),
@@ -261,6 +266,32 @@ fn tensors_that_peft_would_ignore_or_miss_are_named() {
     );
     add("base_model.model.model.layers.0.self_attn.q_proj.lora_A.default.weight", &["q_proj", "twice"]);
     add("base_model.model.classifier.weight", &["classifier.weight", "not a LoRA tensor"]);
+}
+
+#[test]
+fn dora_is_read_and_written_whole_or_refused() {
+    for family in ["llama3", "qwen2"] {
+        let (config, dora) = (base(family), folder(&format!("../steps/dora-{family}")));
+        let original = Adapter::load(&dora, &config).unwrap();
+        assert!(original.config.dora && original.modules.values().all(|module| module.dora.is_some()));
+        let facts = validate_adapter_dir(&dora, &config).unwrap();
+        assert!(facts.dora && !facts.no_effect);
+        let (json, tensors) = adapter_bytes(&original, &config, "base").unwrap();
+        let dir = TempDir::new().unwrap();
+        put(dir.path(), CONFIG, &json);
+        put(dir.path(), TENSORS, &tensors);
+        assert_eq!(Adapter::load(dir.path(), &config).unwrap(), original);
+    }
+    let magnitude = "base_model.model.model.layers.1.self_attn.v_proj.lora_magnitude_vector";
+    let dir = TempDir::new().unwrap();
+    for file in [CONFIG, TENSORS] {
+        put(dir.path(), file, &std::fs::read(folder("../steps/dora-llama3").join(file)).unwrap());
+    }
+    edit_json(dir.path(), CONFIG, |config| config["use_dora"] = json!(false));
+    assert_names(&load(dir.path()).unwrap_err(), &["lora_magnitude_vector", "use_dora is not true"]);
+    edit_json(dir.path(), CONFIG, |config| config["use_dora"] = json!(true));
+    edit_tensors(dir.path(), |tensors| _ = tensors.remove(magnitude));
+    assert_names(&load(dir.path()).unwrap_err(), &[magnitude, "missing, but use_dora is true"]);
 }
 
 #[test]

@@ -15,9 +15,12 @@ use serde_json::Value;
 
 use super::row::{Body, Row, Sample, Teaches, parse};
 use super::screen::{one_purpose, refuse_rows, repeats, unseal};
-use super::{Dropped, Encoded, Reason, file, fit, has_label, question_key, refuse_template, unlearnable};
+use super::{
+    Dropped, Encoded, Reason, Verdict, file, fit, has_label, question_key, refuse_template, unlearnable,
+};
 use crate::args::{Contaminated, LossOn, Overlong};
 use crate::base::{Text, TextSource, refused};
+use crate::holdout;
 use crate::seals::Seals;
 
 /// How rows become examples.
@@ -95,25 +98,44 @@ pub(crate) struct DataSet {
     pub(crate) forms: BTreeMap<&'static str, usize>,
 }
 
+impl Lesson {
+    fn into_example(self) -> Encoded {
+        let Self { name, taught, .. } = self;
+        match taught {
+            Taught::Answer(example) => Encoded::answer(name, example),
+            Taught::Pair(Preference { chosen, rejected, .. }) => {
+                Encoded { name, example: chosen, verdict: Verdict::Better(rejected) }
+            }
+            Taught::Judged(Judged { example, desirable }) => {
+                Encoded { name, example, verdict: Verdict::Wanted(desirable) }
+            }
+        }
+    }
+}
+
 impl DataSet {
     /// Leaves out, by name, the rows that ask what another set asks.
-    pub(crate) fn leave_out(&mut self, other: &Self) {
+    pub(crate) fn leave_out(&mut self, other: &Self, (reason, why): (Reason, &str)) {
         let asked: HashSet<&str> = other.lessons.iter().map(|lesson| lesson.question.as_str()).collect();
         let lessons = std::mem::take(&mut self.lessons).into_iter();
         let (twice, kept): (Vec<_>, Vec<_>) =
             lessons.partition(|lesson| asked.contains(lesson.question.as_str()));
         self.lessons = kept;
-        let why = "its question has an answer among the rows to be learned";
-        self.dropped.extend(twice.into_iter().map(|row| Dropped::new(row.name, Reason::Duplicate, why)));
+        self.dropped.extend(twice.into_iter().map(|row| Dropped::new(row.name, reason, why)));
     }
 
-    /// The examples of a file of answers.
-    pub(crate) fn into_answers(self) -> Vec<Encoded> {
-        let answer = |Lesson { name, taught, .. }| match taught {
-            Taught::Answer(example) => Some(Encoded { name, example }),
-            Taught::Pair(_) | Taught::Judged(_) => None,
-        };
-        self.lessons.into_iter().filter_map(answer).collect()
+    /// Takes out the rows that belong to the held-out share.
+    pub(crate) fn hold_out(&mut self, share: f64) -> Vec<Lesson> {
+        let (held, kept) = std::mem::take(&mut self.lessons)
+            .into_iter()
+            .partition(|lesson| holdout::holds_key(&lesson.question, share));
+        self.lessons = kept;
+        held
+    }
+
+    /// The rows as training takes them.
+    pub(crate) fn into_examples(self) -> Vec<Encoded> {
+        examples(self.lessons)
     }
 
     /// What rows were left out, cut or repeated, one sentence each.
@@ -140,6 +162,11 @@ impl DataSet {
         Err(Failure::nothing(format!("{path} holds no row that can be learned"))
             .hint("see the rows that were left out, above"))
     }
+}
+
+/// Lessons as training takes them.
+pub(crate) fn examples(lessons: Vec<Lesson>) -> Vec<Encoded> {
+    lessons.into_iter().map(Lesson::into_example).collect()
 }
 
 /// The rows of a file.

@@ -20,6 +20,7 @@ use serde_json::{Value, json};
 use crate::base::refused;
 use crate::data::Encoded;
 use crate::engine::{EngineSettings, Request, bad_tensors};
+use crate::variant;
 
 /// Grows when the meaning of a field changes.
 pub(crate) const SCHEMA: u64 = 1;
@@ -97,12 +98,11 @@ fn describe(
     [init_adapter, resume_from]: [Option<PathBuf>; 2],
 ) -> Result<Value, Failure> {
     let Request { base, settings, order, .. } = request;
-    let (train, lora) = (&settings.train, settings.lora());
+    let train = &settings.train;
     let digest = |name: &str| -> Option<String> {
         files::read(&base.dir.join(name)).ok().map(|bytes| sha256_hex(&bytes))
     };
     let absolute = std::path::absolute(&base.dir).or_fail(|| "the base folder has no path".into())?;
-    let targets: Vec<&str> = lora.targets.iter().map(|target| target.name()).collect();
     // Half of what is free: the machine needs room for the rest of the night.
     let disk = files::disk_free(&places.root)? / 2;
     let steps = settings.max_steps.map_or(order.total_steps(), |max| max.min(order.total_steps()));
@@ -129,12 +129,16 @@ fn describe(
         "pack": settings.pack,
         "seed": settings.seed,
         "lora": {
-            "r": lora.rank,
-            "alpha": lora.alpha,
-            "dropout": lora.dropout,
-            "targets": targets,
-            "rslora": lora.rslora,
-            "dora": false,
+            "r": train.rank,
+            "alpha": train.alpha,
+            "dropout": train.dropout,
+            "targets": variant::module_names(train, &base.model.config)?,
+            "rank_pattern": train.rank_pattern,
+            "alpha_pattern": train.alpha_pattern,
+            "rslora": train.rslora,
+            "dora": train.dora,
+            "loraplus_lr_ratio": train.loraplus_lr_ratio,
+            "neftune_noise_alpha": train.neftune_noise_alpha,
         },
         "optim": {
             "lr": train.learning_rate,

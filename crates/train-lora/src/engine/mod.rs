@@ -21,10 +21,12 @@ use serde_json::Value;
 
 use crate::base::{Base, refused};
 use crate::data::Encoded;
+use crate::evals::EvalMetric;
+use crate::measure;
 use crate::order::Order;
 use crate::report::StepMetric;
 use crate::settings::Settings;
-use crate::train::{self, Trained};
+use crate::train::{End, Trained, threads};
 
 pub(crate) use flags::EngineSettings;
 pub use flags::{EngineFlags, EngineName};
@@ -128,7 +130,16 @@ pub(crate) fn train(
         }
     };
     let steps = steps(&returned, request.order);
-    let trained = Trained { adapter: returned.adapter, steps, resumed_from_step: None };
+    let published_step = report.best_step.unwrap_or(report.steps);
+    let trained = Trained {
+        adapter: returned.adapter,
+        evals: evals(&report, published_step),
+        steps,
+        published_step,
+        ended: End::Engine,
+        resumed_from_step: None,
+        warnings: Vec::new(),
+    };
     Ok((trained, report))
 }
 
@@ -153,9 +164,9 @@ fn measure(
         chosen.iter().take(EVALUATED_ROWS).map(|&row| request.examples[row].clone()).collect();
     let (evaluated_on, examples) =
         if held_out.is_empty() { ("train", own.as_slice()) } else { ("eval", held_out) };
-    let threads = train::threads(request.settings.train.threads);
+    let threads = threads(request.settings.train.threads);
     let nll = |adapter: Option<&Adapter>| {
-        let loss = train::evaluate(request.ctx, &request.base.model, adapter, examples, threads)?;
+        let loss = measure::evaluate(request.ctx, &request.base.model, adapter, examples, threads)?;
         Ok::<f64, Failure>(loss.nll_sum / loss.tokens as f64)
     };
     let (nll_base, nll_adapter) = (nll(None)?, nll(Some(&returned.adapter))?);
@@ -193,11 +204,18 @@ fn steps(returned: &outcome::Returned, order: &Order) -> Vec<StepMetric> {
         tokens: metric.tokens.unwrap_or(0),
         answer_tokens: metric.answer_tokens.unwrap_or(0),
         seconds: returned.result.wall_s / count,
-        // Its arithmetic and its machine are its own.
-        gflop: f64::NAN,
-        peak_gflops: None,
+        ..StepMetric::default()
     };
     returned.metrics.iter().map(step).collect()
+}
+
+/// What we measured before and after, where rows were held out for it.
+fn evals(report: &EngineReport, step: usize) -> Vec<EvalMetric> {
+    if report.evaluated_on != "eval" {
+        return Vec::new();
+    }
+    let eval = |step, loss| EvalMetric { step, loss: Some(loss), ..EvalMetric::default() };
+    vec![eval(0, report.nll_base), eval(step, report.nll_adapter)]
 }
 
 /// A token file that could not be made.

@@ -11,8 +11,8 @@ use serde::Deserialize;
 
 use crate::base::refused;
 use crate::engine::job::{Places, SCHEMA};
-use crate::servers::Form;
 use crate::settings::Settings;
+use crate::variant;
 
 /// Largest text file that is read.
 const MAX_TEXT_BYTES: u64 = 64 << 20;
@@ -168,36 +168,44 @@ fn check_form(
     asked: &Asked<'_>,
     warnings: &mut Vec<String>,
 ) -> Result<(), Failure> {
-    let lora = asked.settings.lora();
+    let train = &asked.settings.train;
     let refuse = |problem: String| {
         Err(Failure::refused(format!("{}: {problem}", dir.display()))
             .hint("the job's `lora` says what was asked for"))
     };
-    let rank = adapter.modules.values().map(|module| module.rank).max().unwrap_or(0);
-    if rank > lora.rank {
-        return refuse(format!("rank {rank}, but {} was asked for", lora.rank));
+    let forms = variant::rules(train)?.resolve(asked.shape, train.rank, train.alpha).map_err(refused)?;
+    for (key, module) in &adapter.modules {
+        let name = format!("layer {} {}", key.0, key.1.name());
+        match forms.get(key) {
+            None => return refuse(format!("carries LoRA on {name}, which was not asked for")),
+            Some(form) if module.rank > form.rank => {
+                return refuse(format!("rank {} on {name}, but {} was asked for", module.rank, form.rank));
+            }
+            Some(_) => {}
+        }
     }
-    if let Some(other) = adapter.config.targets.iter().find(|target| !lora.targets.contains(target)) {
-        return refuse(format!("carries LoRA on {}, which was not asked for", other.name()));
-    }
-    if Form::declared(dir).is_some_and(|form| form.dora) {
+    if adapter.config.dora && !train.dora {
         return refuse("is a DoRA adapter, which was not asked for".into());
     }
     if adapter.modules.values().all(|module| module.b.iter().all(|value| *value == 0.0)) {
         return refuse("every B is zero: nothing was trained".into());
     }
-    let missing: Vec<&str> = lora
-        .targets
-        .iter()
-        .filter(|target| !adapter.config.targets.contains(target))
-        .map(|target| target.name())
+    let mut missing: Vec<&str> = forms
+        .keys()
+        .filter(|key| !adapter.modules.contains_key(key))
+        .map(|(_, target)| target.name())
         .collect();
+    missing.sort_unstable();
+    missing.dedup();
     if !missing.is_empty() {
         warnings.push(format!("the adapter leaves out {}", missing.join(", ")));
     }
-    if adapter.config.alpha != lora.alpha || adapter.config.rslora != lora.rslora {
+    if train.dora && !adapter.config.dora {
+        warnings.push("the adapter is no DoRA adapter, but one was asked for".into());
+    }
+    if adapter.config.alpha != train.alpha || adapter.config.rslora != train.rslora {
         warnings
-            .push(format!("the adapter has alpha {}, {} was asked for", adapter.config.alpha, lora.alpha));
+            .push(format!("the adapter has alpha {}, {} was asked for", adapter.config.alpha, train.alpha));
     }
     Ok(())
 }

@@ -109,6 +109,7 @@ mod tests {
             b: vec![1.0, 2.0, 3.0, 4.0],
             rank: 2,
             scale: 0.5_f32,
+            dora: None,
         };
         let product = [21.0_f32, 24.0, 27.0, 47.0, 54.0, 61.0];
         assert!((update_norm(&module) - 0.5 * norm(&product)).abs() < 1e-9);

@@ -67,17 +67,17 @@ fn half_written_and_foreign_checkpoints_are_passed_over_with_a_note() {
     train(&home, &[]).expect(128 + 9);
     home.unset("NIGHTSHIFT_CRASH_AT");
     let work = files::list(&home.path().join("sandbox_data/work")).unwrap().remove(0);
-    let newest = work.join("step-00000004/state.safetensors");
+    let newest = work.join("step-00000004/optimizer.safetensors");
     let whole = files::read(&newest).unwrap();
     files::write_atomic(&newest, &whole[..whole.len() / 2]).unwrap();
     // One of another run, newer than all.
     files::create_dir(&work.join("step-00000006")).unwrap();
-    for name in ["state.json", "state.safetensors"] {
+    for name in ["state.json", "adapter_model.safetensors", "optimizer.safetensors"] {
         let from = work.join("step-00000002").join(name);
         files::copy(&from, &work.join("step-00000006").join(name)).unwrap();
     }
     let state = files::read_text(&work.join("step-00000006/state.json")).unwrap();
-    let foreign = state.replace("\"run_key\":\"", "\"run_key\":\"0");
+    let foreign = state.replace("\"rank\":4", "\"rank\":5");
     files::write_atomic(&work.join("step-00000006/state.json"), foreign.as_bytes()).unwrap();
     let ran = train(&home, &["--json"]).expect(0);
     assert_eq!(ran.json()["resumed_from_step"].as_u64(), Some(2));
@@ -87,6 +87,7 @@ fn half_written_and_foreign_checkpoints_are_passed_over_with_a_note() {
         ran.stderr
     );
     assert!(ran.stderr.contains("step-00000006 is passed over"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("rank is 5 there and 4 here"), "{}", ran.stderr);
     assert_eq!(latest(&home), expected);
 }
 

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test panics on anything unexpected")]
 
+mod control;
 mod data;
 mod direct;
 mod engine;
@@ -11,6 +12,9 @@ mod killed;
 mod outputs;
 mod packed_base;
 mod pipeline;
+mod preference;
 mod repeat;
+mod resume;
 mod sealed;
+mod variant;
 mod world;

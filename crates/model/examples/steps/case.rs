@@ -1,0 +1,137 @@
+//! One case of `fixtures/steps/steps.json`: our losses of every step beside those of PEFT and torch.
+
+use std::path::Path;
+
+use nightshift_model::{
+    AdamW, Adapter, Grads, Loss, Model, Packed, Result, Schedule, ScheduleKind, Threads, Workspace,
+    loss_and_grads,
+};
+use serde::Deserialize;
+
+/// Tokens of a packed pass.
+const PACK: usize = 128;
+
+/// The file.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Steps {
+    batch: usize,
+    window: usize,
+    epochs: usize,
+    rows: Vec<Row>,
+    /// The cases.
+    pub(crate) cases: Vec<Case>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Row {
+    tokens: Vec<u32>,
+    /// Tokens that are not scored.
+    prompt: usize,
+}
+
+/// A training, and what the peer found in it.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Case {
+    /// What is special about it.
+    pub(crate) name: String,
+    /// The base, below `fixtures/model`.
+    pub(crate) family: String,
+    adapter: String,
+    lr: f64,
+    schedule: String,
+    warmup: usize,
+    weight_decay: f64,
+    clip: f64,
+    ratio_b: f64,
+    losses: Vec<f64>,
+    grad_norms: Vec<f64>,
+    rates: Vec<f64>,
+}
+
+/// Largest relative differences over all steps.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Difference {
+    /// Steps compared.
+    pub(crate) steps: usize,
+    /// Of the losses.
+    pub(crate) loss: f64,
+    /// Of the gradient norms.
+    pub(crate) grad_norm: f64,
+    /// Of the learning rates.
+    pub(crate) rate: f64,
+    /// Last loss over the first: what was learned.
+    pub(crate) learned: f64,
+}
+
+impl Steps {
+    /// Trains a case as the file says, from the adapter folder below `fixtures`.
+    pub(crate) fn compare(&self, case: &Case, fixtures: &Path, packed: bool) -> Result<Difference> {
+        let model = Model::load(&fixtures.join("model").join(&case.family))?;
+        let mut adapter = Adapter::load(&fixtures.join(&case.adapter), &model.config)?;
+        adapter.prepare(&model, Threads::ONE);
+        let kind = match case.schedule.as_str() {
+            "linear" => ScheduleKind::Linear,
+            "cosine" => ScheduleKind::Cosine { floor: 0.0 },
+            _ => ScheduleKind::Constant,
+        };
+        let windows: Vec<&[Row]> = self.rows.chunks(self.window).collect();
+        let schedule = Schedule { kind, warmup: case.warmup, total: windows.len() * self.epochs };
+        let mut adam = AdamW::new(0.9, 0.999, 1e-8, case.weight_decay);
+        let (mut grads, mut ws) = (Grads::lora(&adapter), Workspace::new(1));
+        let mut worst =
+            Difference { steps: case.losses.len(), loss: 0.0, grad_norm: 0.0, rate: 0.0, learned: 0.0 };
+        let mut first = None;
+        for step in 0..case.losses.len() {
+            let window = windows[step % windows.len()];
+            let passes = if packed { pack(window) } else { window.chunks(self.batch).map(batch).collect() };
+            let answers: usize = passes.iter().map(Packed::scored).sum();
+            grads.zero();
+            let mut loss = Loss::default();
+            for pass in &passes {
+                let scale = 1.0 / answers as f32;
+                loss += loss_and_grads(&model, Some(&adapter), pass, scale, &mut grads, &mut ws)?;
+            }
+            let loss = loss.mean().unwrap_or(f64::NAN);
+            let norm = grads.clip_global_norm(case.clip)?;
+            let rate = case.lr * schedule.factor(step);
+            adam.step(&mut grads.with_adapter(&mut adapter, case.ratio_b), rate)?;
+            adapter.prepare(&model, Threads::ONE);
+            worst.loss = largest(worst.loss, loss, case.losses[step]);
+            worst.grad_norm = largest(worst.grad_norm, norm, case.grad_norms[step]);
+            worst.rate = largest(worst.rate, rate, case.rates[step]);
+            worst.learned = loss / *first.get_or_insert(loss);
+        }
+        Ok(worst)
+    }
+}
+
+fn largest(so_far: f64, ours: f64, theirs: f64) -> f64 {
+    let difference = (ours - theirs).abs() / theirs.abs().max(f64::MIN_POSITIVE);
+    // NaN must not be passed over.
+    if difference <= so_far { so_far } else { difference }
+}
+
+fn batch(rows: &[Row]) -> Packed {
+    let mut batch = Packed::new();
+    for row in rows {
+        push(&mut batch, row);
+    }
+    batch
+}
+
+/// Rows in as few passes as hold them in order.
+fn pack(rows: &[Row]) -> Vec<Packed> {
+    let mut passes: Vec<Packed> = Vec::new();
+    for row in rows {
+        match passes.last_mut().filter(|pass| pass.tokens.len() + row.tokens.len() <= PACK) {
+            Some(pass) => push(pass, row),
+            None => passes.push(batch(std::slice::from_ref(row))),
+        }
+    }
+    passes
+}
+
+fn push(batch: &mut Packed, row: &Row) {
+    let scored: Vec<bool> = (0..row.tokens.len()).map(|at| at >= row.prompt).collect();
+    batch.push(&row.tokens, &scored);
+}
