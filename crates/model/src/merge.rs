@@ -269,10 +269,10 @@ fn encode(values: &[f32], to: Dtype) -> Option<Vec<u8>> {
     for value in values {
         match to {
             Dtype::F16 => {
-                bytes.extend(Some(f16::from_f32(*value)).filter(|half| half.is_finite())?.to_le_bytes())
+                bytes.extend(Some(f16::from_f32(*value)).filter(|half| half.is_finite())?.to_le_bytes());
             }
             Dtype::BF16 => {
-                bytes.extend(Some(bf16::from_f32(*value)).filter(|half| half.is_finite())?.to_le_bytes())
+                bytes.extend(Some(bf16::from_f32(*value)).filter(|half| half.is_finite())?.to_le_bytes());
             }
             _ => bytes.extend(value.to_le_bytes()),
         }

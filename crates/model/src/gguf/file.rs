@@ -181,7 +181,7 @@ impl Layout {
         let written = nightshift_core::files::write_atomic_with(path, |out| {
             out.write_all(&self.header())?;
             for (index, tensor) in self.tensors.iter().enumerate() {
-                match fill(index).and_then(|values| self.tensor_bytes(path, tensor, &values)) {
+                match fill(index).and_then(|values| tensor_bytes(path, tensor, &values)) {
                     Ok(bytes) => out.write_all(&bytes)?,
                     Err(error) => {
                         failed = Some(error);
@@ -197,21 +197,6 @@ impl Layout {
         }
     }
 
-    /// The bytes of one tensor, padded to the alignment.
-    fn tensor_bytes(&self, path: &Path, tensor: &GgufTensor, values: &[f32]) -> Result<Vec<u8>> {
-        let wanted: u64 = tensor.dims.iter().product();
-        if values.len() as u64 != wanted {
-            let problem = format!("{} values for the shape {:?}", values.len(), tensor.dims);
-            return Err(ModelError::tensor(path, tensor.name.as_str(), problem));
-        }
-        let mut bytes = to_bytes(values, tensor.kind).ok_or_else(|| {
-            let problem = format!("a value is too large for {:?}; write f32 or bf16", tensor.kind);
-            ModelError::tensor(path, tensor.name.as_str(), problem)
-        })?;
-        bytes.resize((bytes.len() as u64).next_multiple_of(ALIGNMENT) as usize, 0);
-        Ok(bytes)
-    }
-
     fn header(&self) -> Vec<u8> {
         let mut out = MAGIC.to_vec();
         out.extend_from_slice(&VERSION.to_le_bytes());
@@ -225,13 +210,30 @@ impl Layout {
         for tensor in &self.tensors {
             push_text(&mut out, &tensor.name);
             out.extend_from_slice(&(tensor.dims.len() as u32).to_le_bytes());
-            tensor.dims.iter().for_each(|dim| out.extend_from_slice(&dim.to_le_bytes()));
+            for dim in &tensor.dims {
+                out.extend_from_slice(&dim.to_le_bytes());
+            }
             out.extend_from_slice(&tensor.kind.number().to_le_bytes());
             out.extend_from_slice(&tensor.offset.to_le_bytes());
         }
         out.resize((out.len() as u64).next_multiple_of(ALIGNMENT) as usize, 0);
         out
     }
+}
+
+/// The bytes of one tensor, padded to the alignment.
+fn tensor_bytes(path: &Path, tensor: &GgufTensor, values: &[f32]) -> Result<Vec<u8>> {
+    let wanted: u64 = tensor.dims.iter().product();
+    if values.len() as u64 != wanted {
+        let problem = format!("{} values for the shape {:?}", values.len(), tensor.dims);
+        return Err(ModelError::tensor(path, tensor.name.as_str(), problem));
+    }
+    let mut bytes = to_bytes(values, tensor.kind).ok_or_else(|| {
+        let problem = format!("a value is too large for {:?}; write f32 or bf16", tensor.kind);
+        ModelError::tensor(path, tensor.name.as_str(), problem)
+    })?;
+    bytes.resize((bytes.len() as u64).next_multiple_of(ALIGNMENT) as usize, 0);
+    Ok(bytes)
 }
 
 const fn type_number(value: &GgufValue) -> u32 {
@@ -267,7 +269,9 @@ fn push_value(out: &mut Vec<u8>, value: &GgufValue) {
             let kind = values.first().map_or(8, type_number);
             out.extend_from_slice(&kind.to_le_bytes());
             out.extend_from_slice(&(values.len() as u64).to_le_bytes());
-            values.iter().for_each(|value| push_value(out, value));
+            for value in values {
+                push_value(out, value);
+            }
         }
     }
 }

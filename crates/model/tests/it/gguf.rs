@@ -148,12 +148,12 @@ fn a_tokenizer_that_llama_cpp_would_read_differently_is_refused() {
     assert_names(&refused(copy.path()), &["tokenizer.json", "no byte-level BPE"]);
     let copy = copy_of("llama3");
     edit_json(copy.path(), "tokenizer.json", |value| {
-        value["pre_tokenizer"]["add_prefix_space"] = true.into()
+        value["pre_tokenizer"]["add_prefix_space"] = true.into();
     });
     assert_names(&refused(copy.path()), &["pre-tokenizer"]);
     let copy = copy_of("llama3");
     edit_json(copy.path(), "tokenizer.json", |value| {
-        value["normalizer"] = serde_json::json!({"type": "Lowercase"})
+        value["normalizer"] = serde_json::json!({"type": "Lowercase"});
     });
     assert_names(&refused(copy.path()), &["Lowercase"]);
     assert!(!path.exists(), "nothing half is left");
