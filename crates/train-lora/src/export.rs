@@ -42,7 +42,9 @@ pub(crate) fn run(ctx: &Ctx, args: &ExportArgs) -> Result<Outcome, Failure> {
         Some(dir) => adapter(args, &base_dir, dir)?,
         None => model(args, &base_dir)?,
     };
-    report.warnings.iter().for_each(|warning| ctx.printer.note(&format!("warning: {warning}")));
+    for warning in &report.warnings {
+        ctx.printer.note(&format!("warning: {warning}"));
+    }
     let text = format!(
         "wrote {}: {} of architecture {}, {} tensors, {:.1} MB",
         report.path,

@@ -78,7 +78,9 @@ pub(crate) fn run(ctx: &Ctx, args: &MergeArgs) -> Result<Outcome, Failure> {
         let _ = files::remove_dir(&staged);
     }
     let report = made?;
-    report.warnings.iter().for_each(|warning| ctx.printer.note(&format!("warning: {warning}")));
+    for warning in &report.warnings {
+        ctx.printer.note(&format!("warning: {warning}"));
+    }
     let checked = report.check.as_ref().map_or_else(
         || "not checked".to_owned(),
         |check| {

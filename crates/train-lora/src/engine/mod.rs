@@ -124,8 +124,10 @@ pub(crate) fn train(
     let (returned, report) = match returned {
         Ok(returned) => returned,
         Err(failure) => {
-            // The next start must not find the same result again.
-            set_aside(&places)?;
+            // The next start must not find the same result again; one that was not yet judged is kept.
+            if request.ctx.stop.requested().is_none() {
+                set_aside(&places)?;
+            }
             return Err(failure);
         }
     };
