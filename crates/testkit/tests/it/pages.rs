@@ -44,8 +44,9 @@ fn flags_of(program: &str, words: &[&str]) -> BTreeSet<String> {
     found
 }
 
-/// Flags of vLLM, llama.cpp and cargo that our pages speak of.
-const FOREIGN: [&str; 5] = ["--enable-lora", "--max-lora-rank", "--lora-modules", "--lora", "--example"];
+/// Flags of vLLM, llama.cpp, cargo and TensorBoard that our pages speak of.
+const FOREIGN: [&str; 6] =
+    ["--logdir", "--enable-lora", "--max-lora-rank", "--lora-modules", "--lora", "--example"];
 
 /// Second names of a program's flags: a page may use them.
 fn aliases_of(program: &str) -> BTreeSet<String> {

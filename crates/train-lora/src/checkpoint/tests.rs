@@ -1,3 +1,5 @@
+//! Checkpoints: whole, half-written, foreign.
+
 use super::*;
 use nightshift_model::{LoraConfig, Loss, Parameter, Target};
 

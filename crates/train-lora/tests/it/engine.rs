@@ -165,7 +165,7 @@ fn whatever_comes_back_wrong_is_refused_and_the_old_adapter_stays() {
         ("swapped", "good", format!("echo x >>{file}"), "", tokens, 4, "not the file that result.json names"),
         ("half", "good", format!("truncate -s -8 {file}; {resum}"), "", tokens, 4, "cut short"),
         ("zero", "zero", String::new(), "", tokens, 4, "nothing was trained"),
-        ("rank", "rank8", String::new(), "", tokens, 4, "rank 8, but 4"),
+        ("rank", "rank8", String::new(), "", tokens, 4, "rank 8 on layer 0 q_proj, but 4"),
         ("base", "foreign", String::new(), "", tokens, 4, "shape"),
         ("nan", "nan", String::new(), "", tokens, 4, "NaN"),
         ("masks", "good", String::new(), "", tokens + tokens / 40 + 1, 4, "it masks, cuts or drops"),

@@ -146,6 +146,9 @@ fn one_training_at_a_time_and_a_broken_base_is_refused() {
     train(&home, &[]).expect(9);
 }
 
+/// The largest adapter that the small base takes.
+const LARGE: [&str; 4] = ["--rank", "32", "--targets", "all-linear"];
+
 #[test]
 fn a_full_disk_while_publishing_leaves_the_old_latest() {
     let mut home = home_with_rows(6);
@@ -153,12 +156,12 @@ fn a_full_disk_while_publishing_leaves_the_old_latest() {
     let before = latest(&home);
     // Trained to the end, killed just before publishing: the next run only has to publish.
     home.set("NIGHTSHIFT_CRASH_AT", "train.staged");
-    train(&home, &["--rank", "400"]).expect(128 + 9);
+    train(&home, &LARGE).expect(128 + 9);
     home.unset("NIGHTSHIFT_CRASH_AT");
-    // A limit on the file size stands in for the full disk: 1 MiB, the adapter has more.
+    // A limit on the file size stands in for the full disk: 150 KiB, the adapter has more.
     let mut shell = Command::new("sh");
-    shell.args(["-c", "trap '' XFSZ; ulimit -f 2048; exec \"$@\"", "sh"]).arg(binary("train-lora"));
-    shell.args(["--rank", "400"]).current_dir(home.path()).env_clear().env("PATH", "/usr/bin:/bin");
+    shell.args(["-c", "trap '' XFSZ; ulimit -f 300; exec \"$@\"", "sh"]).arg(binary("train-lora"));
+    shell.args(LARGE).current_dir(home.path()).env_clear().env("PATH", "/usr/bin:/bin");
     shell.env("NIGHTSHIFT_NOW", "2026-03-02T02:00:00Z").process_group(0);
     let output = shell.output().unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr);
@@ -168,7 +171,7 @@ fn a_full_disk_while_publishing_leaves_the_old_latest() {
     let strays = files::list(&home.path().join("loras")).unwrap();
     assert!(strays.iter().all(|path| !path.to_string_lossy().contains(".tmp-")), "{strays:?}");
     // With room again nothing is lost.
-    let report = train(&home, &["--json", "--rank", "400"]).expect(0).json();
+    let report = train(&home, &[&["--json"][..], &LARGE].concat()).expect(0).json();
     assert!(report["resumed_from_step"].as_u64().is_some());
     assert_ne!(latest(&home), before);
 }
