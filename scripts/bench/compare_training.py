@@ -48,11 +48,10 @@ def train(*flags):
         sys.exit(f"train-lora {flags}:\n{run.stdout}{run.stderr}")
     metrics = json.loads((out / "training_metrics.json").read_text())
     subprocess.run(["rm", "-r", str(out)], check=True)
-    first = metrics.get("seconds_to_first_step")
     return {
         "steps": metrics["steps"], "tokens_per_s": metrics["tokens_per_s"],
         "peak_rss_bytes": metrics["peak_rss_bytes"],
-        "first_step_s": first if first is not None else time.time() - began,
+        "first_step_s": metrics["steps"][0]["at_s"] - began,
     }
 
 

@@ -190,7 +190,7 @@ impl Running {
     async fn started(&mut self) -> Result<Pinned, ApiError> {
         match self.next().await? {
             Event::Started(pinned) => Ok(pinned),
-            Event::Ended(ended) => Err(failed(&ended.outcome.ending, self.limit)),
+            Event::Ended(ended) => Err(failure(*ended, self.limit).await),
             Event::Piece(_) => Err(ApiError::internal("the worker answered before it began")),
         }
     }
@@ -207,7 +207,7 @@ impl Running {
                     let outcome = on_file(*ended).await;
                     return Ok(Whole { pinned, outcome, tokens });
                 }
-                Event::Ended(ended) => return Err(failed(&ended.outcome.ending, self.limit)),
+                Event::Ended(ended) => return Err(failure(*ended, self.limit).await),
             }
         }
     }
@@ -259,7 +259,7 @@ async fn forward<C: Chunks>(
                 last.push(Frame::Done);
                 last
             }
-            Ok(Event::Ended(ended)) => error_frame(&failed(&ended.outcome.ending, running.limit)),
+            Ok(Event::Ended(ended)) => error_frame(&failure(*ended, running.limit).await),
             Err(error) => error_frame(&error),
         };
         for frame in last {
@@ -289,6 +289,11 @@ async fn on_file(ended: Ended) -> Outcome {
         tracing::warn!("an answer is sent before it is on file");
     }
     ended.outcome
+}
+
+/// A failure as the client gets it, once it is on file.
+async fn failure(ended: Ended, limit: Duration) -> ApiError {
+    failed(&on_file(ended).await.ending, limit)
 }
 
 fn overdue(limit: Duration) -> ApiError {
