@@ -1,11 +1,12 @@
 """The runs of `scripts/bench-decode`: `serve` over HTTP beside llama.cpp, in turns.
 
-    python compare_decoding.py FOLDER SERVE TRAIN_LORA NODE_FOLDER TOKENS THREADS ROUNDS
+    python compare_decoding.py FOLDER SERVE TRAIN_LORA TOKENS THREADS ROUNDS
 
 FOLDER holds the model that make_20m.py made. Each round starts both sides anew; the ratio is formed round by round.
 """
 
 import http.client
+import importlib.metadata
 import json
 import os
 import pathlib
@@ -17,8 +18,8 @@ import time
 
 import transformers
 
-folder, serve, train_lora, node = (pathlib.Path(argument).resolve() for argument in sys.argv[1:5])
-tokens, threads, rounds = (int(argument) for argument in sys.argv[5:8])
+folder, serve, train_lora = (pathlib.Path(argument).resolve() for argument in sys.argv[1:4])
+tokens, threads, rounds = (int(argument) for argument in sys.argv[4:7])
 here = pathlib.Path(__file__).resolve().parent
 RUNS = 3
 
@@ -70,11 +71,12 @@ def ask(address, limit):
 
 
 def llama():
-    command = ["node", here / "decode.mjs", folder / "model.gguf", folder / "prompt.json", tokens, threads, RUNS]
-    run = subprocess.run([str(word) for word in command], cwd=node, capture_output=True, text=True, check=False)
+    """The faster of its two kinds of attention, by its own clock."""
+    command = [sys.executable, here / "decode_llama.py", folder / "model.gguf", folder / "prompt.json", tokens, threads, RUNS]
+    run = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False)
     if run.returncode != 0:
         sys.exit(run.stdout + run.stderr)
-    return json.loads(run.stdout.splitlines()[-1])["rates"]
+    return [rate for rates in json.loads(run.stdout.splitlines()[-1])["rates"].values() for rate in rates]
 
 
 print(f"{'round':<6} {'serve tokens/s':>15} {'llama.cpp tokens/s':>19} {'ratio':>6}")
@@ -86,11 +88,10 @@ for number in range(1, rounds + 1):
     best_llama.append(theirs)
     print(f"{number:<6} {mine:>15.0f} {theirs:>19.0f} {ratios[-1]:>6.2f}", flush=True)
 ratio = statistics.median(ratios)
-version = json.loads((node / "node_modules/node-llama-cpp/package.json").read_text())["version"]
 print(json.dumps({
     "name": "bench-decode", "machine": platform.platform(), "cores": os.cpu_count(), "threads": threads,
     "ours": {"tokens_per_s": statistics.median(best_ours)},
-    "peers": {"node-llama-cpp": version, "tokens_per_s": statistics.median(best_llama)},
+    "peers": {"xllamacpp": importlib.metadata.version("xllamacpp"), "tokens_per_s": statistics.median(best_llama)},
     "ratios": {"decode": ratio}, "goals_met": ratio >= 1.0,
 }))
 sys.exit(0 if ratio >= 1.0 else 1)

@@ -15,6 +15,7 @@ use crate::matmul::{Mat, MatMut, Store, matmul};
 use crate::real::Real;
 use crate::simd::{Kernel, LANES, exp_shifted, max, sum2, vectorised};
 use crate::threads::Threads;
+use crate::workspace::fit;
 
 /// Query rows handled together: enough for the matrix product, little waste above the diagonal.
 pub(crate) const BLOCK: usize = 64;
@@ -408,13 +409,6 @@ impl<T: Real> Kernel<(Heads, &Block, &mut [T], &mut [T], &[T], &[T])> for Softma
                 *gradient = p * (*gradient - mean) * scale;
             }
         }
-    }
-}
-
-/// Makes `buffer` at least `len` long; its contents are stale.
-fn fit<T: Real>(buffer: &mut Vec<T>, len: usize) {
-    if buffer.len() < len {
-        buffer.resize(len, T::ZERO);
     }
 }
 

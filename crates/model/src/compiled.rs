@@ -17,6 +17,7 @@ use crate::loss::Loss;
 use crate::optim::{self, AdamW, Parameter};
 use crate::params::Model;
 use crate::threads::Threads;
+use crate::train::Weigh;
 use crate::workspace::Workspace;
 use crate::{generate, simd, train};
 
@@ -39,7 +40,7 @@ pub trait Compiled: Sized {
         batch: &Packed,
         grads: &mut Grads<Self>,
         ws: &mut Workspace<Self>,
-        weigh: &mut dyn FnMut(&[Loss]) -> Vec<f64>,
+        weigh: (usize, Weigh<'_>),
     ) -> Result<Vec<Loss>>;
 
     #[doc(hidden)]
@@ -109,7 +110,7 @@ macro_rules! compile {
                 batch: &Packed,
                 grads: &mut Grads<Self>,
                 ws: &mut Workspace<Self>,
-                weigh: &mut dyn FnMut(&[Loss]) -> Vec<f64>,
+                weigh: (usize, Weigh<'_>),
             ) -> Result<Vec<Loss>> {
                 train::compute_sequence_grads(model, adapter, batch, grads, ws, weigh)
             }

@@ -2,6 +2,7 @@
 
 use crate::batch::check_tokens;
 use crate::cache::KvCache;
+use crate::draws::Draws;
 use crate::error::{ModelError, Result};
 use crate::forward::{Purpose, Stack, forward};
 use crate::lora::Adapter;
@@ -42,7 +43,7 @@ impl<T: Real> Decoder<T> {
         cache: &mut KvCache<T>,
         tokens: &[u32],
     ) -> Result<&[T]> {
-        T::feed(self, model, adapter, cache, tokens)?;
+        self.ws.threads.awake(|| T::feed(self, model, adapter, cache, tokens))?;
         Ok(&self.logits)
     }
 }
@@ -61,7 +62,7 @@ pub(crate) fn compute<T: Real>(
     cache.check(config, tokens.len())?;
     check_adapter(model, adapter)?;
     let before = cache.len();
-    let stack = Stack { model, adapter, purpose: Purpose::Infer, dropout_seed: 0 };
+    let stack = Stack { model, adapter, purpose: Purpose::Infer, draws: &Draws::default() };
     for part in tokens.chunks(PREFILL) {
         ws.lay_out_after(config, cache.len(), part.len());
         ws.rows.clear();
@@ -77,7 +78,7 @@ pub(crate) fn compute<T: Real>(
         return Ok(());
     }
     cache.truncate(before);
-    Err(ModelError::NonFinite(format!("a logit behind token {}", before + tokens.len())))
+    Err(ModelError::non_finite(format!("a logit behind token {}", before + tokens.len())))
 }
 
 #[cfg(test)]
@@ -143,7 +144,7 @@ mod tests {
         decoder.feed(&model, None, &mut cache, &[1, 2]).unwrap();
         model.weights.final_norm[0] = f64::NAN;
         let error = decoder.feed(&model, None, &mut cache, &[3]).unwrap_err();
-        assert!(matches!(error, ModelError::NonFinite(_)));
+        assert!(matches!(error, ModelError::NonFinite { .. }));
         assert_eq!(cache.len(), 2);
     }
 }

@@ -79,11 +79,32 @@ pub enum ModelError {
     #[error("{0}")]
     Input(String),
     /// A computation produced NaN or infinity.
-    #[error("{0} is not finite")]
-    NonFinite(String),
+    #[error("{what} is not finite")]
+    NonFinite {
+        /// What is not.
+        what: String,
+        /// The sequences of the batch that were computed at that moment; empty where that does not matter.
+        sequences: Vec<usize>,
+    },
+    /// The computation was asked to stop; see [`crate::Workspace::set_stop`].
+    #[error(transparent)]
+    Stopped(Box<nightshift_core::Failure>),
 }
 
 impl ModelError {
+    /// Something that is NaN or infinite.
+    pub fn non_finite(what: impl Into<String>) -> Self {
+        Self::NonFinite { what: what.into(), sequences: Vec::new() }
+    }
+
+    /// The same error, of a pass over some sequences of a batch.
+    pub(crate) fn in_sequences(self, segments: &[usize]) -> Self {
+        match self {
+            Self::NonFinite { what, .. } => Self::NonFinite { what, sequences: segments.to_vec() },
+            other => other,
+        }
+    }
+
     /// An I/O error on `path`.
     pub fn io(path: &Path, source: std::io::Error) -> Self {
         Self::Io { path: path.to_owned(), source }

@@ -1,14 +1,15 @@
 //! How much memory a training will need, before anything is loaded: a pure function of shapes.
 //!
-//! [`Footprint`] follows the passes that a run will make and keeps, for each workspace, the largest
-//! number of rows it will see; buffers only grow, so their sizes follow from these maxima. It mirrors
+//! [`Footprint`] follows the passes that a run will make ([`crate::passes`]) and keeps, for each workspace,
+//! the largest number of rows it will see; buffers only grow, so their sizes follow from these maxima. It mirrors
 //! [`crate::Workspace`]: who adds a buffer there adds it here.
 
 use crate::config::ModelConfig;
 use crate::lora::{Adapter, Target};
 use crate::loss;
 use crate::packed::{PANEL, SHARED_PANEL};
-use crate::share::divide;
+use crate::passes::{Limits, plan};
+use crate::rope::POSITIONS;
 use crate::simd::LANES;
 use crate::threads::Threads;
 
@@ -60,6 +61,8 @@ struct Largest {
     scored: usize,
     /// Tokens of one sequence.
     longest: usize,
+    /// Blocks of the attention, the most that threads can share.
+    blocks: usize,
 }
 
 impl Largest {
@@ -67,15 +70,33 @@ impl Largest {
         self.rows = self.rows.max(spans.iter().map(|span| span.tokens).sum());
         self.scored = self.scored.max(spans.iter().map(|span| span.scored).sum());
         self.longest = self.longest.max(spans.iter().map(|span| span.tokens).max().unwrap_or(0));
+        self.blocks = self.blocks.max(spans.iter().map(|span| span.tokens.div_ceil(BLOCK)).sum());
     }
 }
 
 /// Memory of one workspace: what its training passes and its evaluations need.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Room {
-    threads: usize,
     training: Largest,
     any: Largest,
+    /// Passes whose products all threads share.
+    shared_training: Largest,
+    shared: Largest,
+}
+
+impl Room {
+    fn see(&mut self, spans: &[Span], training: bool, shared: bool) {
+        self.any.see(spans);
+        if shared {
+            self.shared.see(spans);
+        }
+        if training {
+            self.training.see(spans);
+        }
+        if training && shared {
+            self.shared_training.see(spans);
+        }
+    }
 }
 
 /// The memory of a training: adapter, gradients, moments and workspaces.
@@ -83,6 +104,7 @@ struct Room {
 pub struct Footprint<'a> {
     config: &'a ModelConfig,
     threads: Threads,
+    limits: Limits,
     /// Numbers of the adapter.
     parameters: usize,
     /// Ranks of the modules of each layer, by target.
@@ -92,9 +114,10 @@ pub struct Footprint<'a> {
     checkpointing: bool,
     /// Whether matrices are made dense panel by panel.
     packed: bool,
-    /// The workspace itself, then those of the threads that share a pass.
+    /// The workspace itself, then those of the other threads.
     rooms: Vec<Room>,
-    most_shares: usize,
+    /// Threads that compute gradients of their own.
+    workers: usize,
 }
 
 impl<'a> Footprint<'a> {
@@ -106,14 +129,14 @@ impl<'a> Footprint<'a> {
                 ranks[*target as usize] = module.rank;
             }
         }
-        let mut rooms = vec![Room { threads: 1, ..Room::default() }; threads.count() + 1];
-        rooms[0].threads = threads.count();
+        let rooms = vec![Room::default(); threads.count()];
         let (parameters, dropout) = (adapter.parameters(), adapter.config.dropout > 0.0);
         let dora = adapter.config.dora;
         let checkpointing = false;
         Self {
             config,
             threads,
+            limits: Limits::NONE,
             parameters,
             ranks,
             dropout,
@@ -121,7 +144,7 @@ impl<'a> Footprint<'a> {
             checkpointing,
             packed,
             rooms,
-            most_shares: 1,
+            workers: 1,
         }
     }
 
@@ -130,34 +153,38 @@ impl<'a> Footprint<'a> {
         self.checkpointing = on;
     }
 
-    /// Takes in one forward and backward pass.
-    pub fn train(&mut self, spans: &[Span]) {
-        self.pass(spans, true);
+    /// How much is computed at a time; see [`crate::Workspace::set_limits`].
+    pub const fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
     }
 
-    /// Takes in one pass of an evaluation.
-    pub fn evaluate(&mut self, spans: &[Span]) {
-        self.pass(spans, false);
+    /// Takes in a batch that is trained on: the spans of each unit.
+    pub fn train(&mut self, units: &[Vec<Span>]) {
+        self.batch(units, true);
     }
 
-    fn pass(&mut self, spans: &[Span], training: bool) {
-        let spans: Vec<Span> = spans.iter().filter(|span| span.scored > 0).copied().collect();
-        let lengths: Vec<usize> = spans.iter().map(|span| span.tokens).collect();
-        let owners = divide(&lengths, self.threads).filter(|_| self.threads.count() > 1);
-        let mut shares = vec![Vec::new(); self.threads.count()];
-        match owners {
-            Some(owners) => spans.iter().zip(owners).for_each(|(span, owner)| shares[owner].push(*span)),
-            None => shares[0] = spans,
+    /// Takes in a batch that is evaluated.
+    pub fn evaluate(&mut self, units: &[Vec<Span>]) {
+        self.batch(units, false);
+    }
+
+    fn batch(&mut self, units: &[Vec<Span>], training: bool) {
+        let scored = |unit: &Vec<Span>| unit.iter().filter(|span| span.scored > 0).copied().collect();
+        let units: Vec<Vec<Span>> =
+            units.iter().map(scored).filter(|unit: &Vec<_>| !unit.is_empty()).collect();
+        let lengths: Vec<usize> =
+            units.iter().map(|unit| unit.iter().map(|span| span.tokens).sum()).collect();
+        let plan = plan(&lengths, self.threads, if training { self.limits } else { Limits::NONE });
+        if training {
+            self.workers = self.workers.max(plan.workers());
         }
-        shares.retain(|share| !share.is_empty());
-        // A share that is alone runs on the workspace itself.
-        let first = usize::from(shares.len() > 1);
-        self.most_shares = self.most_shares.max(shares.len() * usize::from(training));
-        for (room, share) in self.rooms[first..].iter_mut().zip(&shares) {
-            room.any.see(share);
-            if training {
-                room.training.see(share);
-            }
+        let spans =
+            |pass: &Vec<usize>| -> Vec<Span> { pass.iter().flat_map(|unit| units[*unit].clone()).collect() };
+        for pass in &plan.together {
+            self.rooms[0].see(&spans(pass), training, self.threads.count() > 1);
+        }
+        for (room, passes) in self.rooms.iter_mut().zip(&plan.apart) {
+            passes.iter().for_each(|pass| room.see(&spans(pass), training, false));
         }
     }
 
@@ -168,7 +195,7 @@ impl<'a> Footprint<'a> {
 
     /// Bytes of adapter, gradients (one set for each thread that shares a pass) and both moments.
     pub const fn adapter_bytes(&self) -> u64 {
-        (self.parameters * (3 + self.most_shares) * NUMBER) as u64
+        (self.parameters * (3 + self.workers) * NUMBER) as u64
     }
 
     /// Bytes of all workspaces.
@@ -196,21 +223,35 @@ impl<'a> Footprint<'a> {
             })
             .sum();
         let logits = m.min(loss::rows_at_once(config.vocab_size)) * config.vocab_size;
-        let scores = |longest: usize| BLOCK.min(longest) * longest.next_multiple_of(LANES) * room.threads;
+        let (threads, shared) = (self.threads.count(), room.shared.rows > 0);
+        let scores = |longest: usize| BLOCK.min(longest) * longest.next_multiple_of(LANES);
+        let others = |seen: Largest| threads.min(seen.blocks.max(1)) - 1;
         // The chosen rows' attention output changes places with its gradient, so both grow alike.
         let chosen = trained.rows.max(m) * q;
-        let forward = n * (2 * h + inner) + m * h + chosen + logits + scores(longest);
+        let forward = n * (2 * h + inner)
+            + m * h
+            + chosen
+            + logits
+            + scores(longest)
+            + others(room.shared) * scores(room.shared.longest);
         let backward = trained.rows * (2 * h + 2 * q + 2 * kv)
             + trained.scored * h
             + scores(trained.longest)
-            + if room.threads > 1 { 2 * trained.longest * kv * (room.threads - 1) } else { 0 };
+            + others(room.shared_training)
+                * (scores(room.shared_training.longest) + 2 * room.shared_training.longest * kv);
         let rank = self.ranks.iter().flatten().copied().max().unwrap_or(0);
         let widest = h.max(inner).max(q);
         let lora = trained.rows * (rank + if self.dropout { 2 * widest } else { 0 });
         let scaled = if self.dora { trained.rows * widest } else { 0 };
-        let numbers = if room.threads == 1 { PANEL } else { SHARED_PANEL };
+        let numbers = if shared { SHARED_PANEL } else { PANEL };
         let panel = if self.packed { numbers.max(widest) } else { 0 };
-        kept + inputs + forward + backward + lora + scaled + panel + longest * config.head_dim
+        kept + inputs
+            + forward
+            + backward
+            + lora
+            + scaled
+            + panel
+            + longest.next_multiple_of(POSITIONS) * config.head_dim
     }
 
     /// Numbers that a layer keeps when `n` rows enter and `m` rows leave it.
@@ -281,15 +322,14 @@ mod tests {
             // Even and uneven passes, so that the workspace itself and its helpers are all used.
             for lengths in [&[20, 20, 12, 12][..], &[47], &[9, 30, 8], &[16, 16]] {
                 let (packed, spans) = batch(lengths);
-                footprint.train(&spans);
+                footprint.train(&spans.into_iter().map(|span| vec![span]).collect::<Vec<_>>());
                 loss_and_grads(&model, Some(&adapter), &packed, 1.0, &mut grads, &mut ws).unwrap();
             }
             let held = ws.numbers() * NUMBER;
             let told = footprint.workspace_bytes() as usize;
             let difference = told.abs_diff(held) as f64 / held as f64;
             let case = (threads, dropout, dora, checkpointing);
-            // What is promised of the whole process; its other parts are counted exactly.
-            assert!(difference < 0.1, "{case:?}: told {told}, held {held}");
+            assert!(difference < 0.02, "{case:?}: told {told}, held {held}");
         }
     }
 
@@ -298,7 +338,7 @@ mod tests {
         let config = tiny::config();
         let adapter = adapter(&config, 0.0, false);
         let mut footprint = Footprint::new(&config, &adapter, Threads::ONE, false);
-        footprint.train(&batch(&[10]).1);
+        footprint.train(&[batch(&[10]).1]);
         let moments = AdamW::<f32>::default();
         assert!(moments.moments(&[]).is_empty());
         assert_eq!(footprint.adapter_bytes(), 16 * adapter.parameters() as u64);

@@ -6,22 +6,20 @@
 use crate::attention::{self, Heads};
 use crate::cache::LayerCache;
 use crate::config::ModelConfig;
+use crate::draws::Draws;
 use crate::error::{ModelError, Result};
-use crate::linear::{self, Dropout, Kept, LinearScratch, LoraUse, mix};
+use crate::linear::{self, Kept, LinearScratch, LoraUse};
 use crate::lora::{Adapter, Target};
 use crate::matmul::Store;
 use crate::norm;
 use crate::params::{LayerWeights, Model};
 use crate::real::Real;
 use crate::rope::Turn;
-use crate::simd::{Kernel, all_finite, vectorised};
+use crate::simd::all_finite;
 use crate::swiglu;
 use crate::threads::Threads;
 use crate::timing::{self, Part};
-use crate::workspace::{Extent, LayerActs, Workspace, copy_into, fit};
-
-/// Keeps the noise on embeddings apart from every dropout mask of the same seed.
-const NOISE_KEY: u64 = 0x6E65_6674_756E_6521;
+use crate::workspace::{LayerActs, Workspace, copy_into, fit};
 
 /// What a forward pass is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,7 +36,8 @@ pub(crate) struct Stack<'a, T> {
     pub(crate) model: &'a Model<T>,
     pub(crate) adapter: Option<&'a Adapter<T>>,
     pub(crate) purpose: Purpose,
-    pub(crate) dropout_seed: u64,
+    /// Keys of what is drawn at random; used in training only.
+    pub(crate) draws: &'a Draws,
 }
 
 impl<'a, T: Real> Stack<'a, T> {
@@ -48,8 +47,9 @@ impl<'a, T: Real> Stack<'a, T> {
         let module = adapter.module(layer, target)?;
         let rate = adapter.config.dropout;
         let on = self.purpose == Purpose::Train && rate > 0.0;
-        let key = || mix(self.dropout_seed ^ mix((layer * Target::ALL.len() + target as usize) as u64 + 1));
-        Some(LoraUse { module, dropout: on.then(|| Dropout { rate, key: key() }) })
+        let scored = layer + 1 == self.model.config.num_layers && target.follows_attention();
+        let draw = || self.draws.dropout(rate, layer * Target::ALL.len() + target as usize, scored);
+        Some(LoraUse { module, dropout: on.then(draw) })
     }
 
     pub(crate) fn heads(&self, layer: usize) -> Heads {
@@ -88,7 +88,7 @@ pub(crate) fn forward<T: Real>(
         weights.embed.dequantise_rows(token..token + 1, row);
     }
     if keep && ws.noise > 0.0 {
-        add_noise(ws, hidden);
+        stack.draws.add_noise(ws.noise, &ws.extents, hidden, &mut ws.x);
     }
     for index in 0..config.num_layers {
         let slot = if slots == 1 { 0 } else { index };
@@ -129,33 +129,6 @@ pub(crate) fn again<T: Real>(stack: &Stack<'_, T>, index: usize, ws: &mut Worksp
     0
 }
 
-/// Adds the noise of [`Workspace::set_noise`] to the embeddings in `ws.x`.
-fn add_noise<T: Real>(ws: &mut Workspace<T>, hidden: usize) {
-    let key = mix(ws.dropout_seed ^ NOISE_KEY);
-    let mut start = 0;
-    for &Extent { rows, tokens } in &ws.extents {
-        let size = ws.noise / ((tokens * hidden) as f64).sqrt();
-        let part = &mut ws.x[start..start + rows * hidden];
-        vectorised(Noise, (key.wrapping_add(start as u64), size, part));
-        start += rows * hidden;
-    }
-}
-
-/// x += size * (uniform between -1 and 1), a number for each counter from the key on.
-struct Noise;
-
-impl<T: Real> Kernel<(u64, f64, &mut [T])> for Noise {
-    type Output = ();
-
-    #[inline(always)]
-    fn run((key, size, x): (u64, f64, &mut [T])) {
-        for (index, x) in x.iter_mut().enumerate() {
-            let share = (mix(key.wrapping_add(index as u64)) >> 11) as f64 * 0.5_f64.powi(52);
-            *x += T::from_f64(size * (share - 1.0));
-        }
-    }
-}
-
 /// Why a forward pass gave something that is not finite: the first layer whose residual is not.
 pub(crate) fn non_finite<T: Real>(ws: &Workspace<T>, purpose: Purpose) -> ModelError {
     let named = |index: usize| match index {
@@ -164,19 +137,19 @@ pub(crate) fn non_finite<T: Real>(ws: &Workspace<T>, purpose: Purpose) -> ModelE
     };
     let checkpointed = purpose == Purpose::Train && ws.checkpointing;
     if let Some(index) = ws.inputs.iter().position(|x| checkpointed && !all_finite(x)) {
-        return ModelError::NonFinite(named(index));
+        return ModelError::non_finite(named(index));
     }
     let kept = if purpose == Purpose::Train && !checkpointed { ws.layers.as_slice() } else { &[] };
     for (index, layer) in kept.iter().enumerate() {
         if !all_finite(&layer.x) {
-            return ModelError::NonFinite(named(index));
+            return ModelError::non_finite(named(index));
         }
         if !all_finite(&layer.mid) {
-            return ModelError::NonFinite(format!("the attention output of layer {index}"));
+            return ModelError::non_finite(format!("the attention output of layer {index}"));
         }
     }
     let place = if all_finite(&ws.x) { "the loss" } else { "the output of the last layer" };
-    ModelError::NonFinite(place.to_owned())
+    ModelError::non_finite(place.to_owned())
 }
 
 /// As [`non_finite`], for callers that check a value first.

@@ -153,7 +153,7 @@ impl<T: Real> Grads<T> {
         }
         let bad = gradients.iter().find(|named| !T::all_finite(named.values));
         let name = bad.map_or("the norm of all gradients", |named| named.name.as_str());
-        Err(ModelError::NonFinite(format!("gradient of `{name}`")))
+        Err(ModelError::non_finite(format!("gradient of `{name}`")))
     }
 
     /// Scales all gradients down so that their norm is at most `max`, as torch's `clip_grad_norm_`

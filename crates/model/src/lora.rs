@@ -63,6 +63,11 @@ impl Target {
         }
     }
 
+    /// Whether it is behind the attention, where the last layer computes scored rows only.
+    pub(crate) const fn follows_attention(self) -> bool {
+        matches!(self, Self::O | Self::Gate | Self::Up | Self::Down)
+    }
+
     /// The target with this module name.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|target| target.name() == name)

@@ -226,7 +226,7 @@ fn write_merged(
     let mut weight = shards.read_f32(&tensor.name, &[module.out_features(), module.in_features()])?;
     module.merge_into(&mut weight, Threads::ONE);
     if let Some(bad) = weight.iter().find(|value| !value.is_finite()) {
-        return Err(ModelError::NonFinite(format!("`{}` after the merge ({bad})", tensor.name)));
+        return Err(ModelError::non_finite(format!("`{}` after the merge ({bad})", tensor.name)));
     }
     let path = shards.path_of(&tensor.name).to_owned();
     // Converted in pieces: only the matrix itself is held whole.

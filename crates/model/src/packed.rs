@@ -3,8 +3,8 @@
 //! Dense weights go straight to [`matmul`], bf16 ones to [`narrow`]. NF4, and bf16 where no kernel of
 //! ours runs, are made dense a panel of rows at a time, in memory that is used again and stays in the
 //! cache, and each panel is multiplied at once: the whole matrix never exists. For a few rows of x
-//! (decoding) each thread widens one row of W at a time and takes its dot products while the row is warm;
-//! x is not rounded then, whatever W is held as.
+//! (decoding) each thread takes dot products with rows of W as they are held, NF4 widened row by row: that
+//! reads W once, and memory is what decoding waits for. x is not rounded then, whatever W is held as.
 
 mod narrow;
 
@@ -30,11 +30,9 @@ pub(crate) fn times_transposed<T: Real>(
 ) {
     let (out, input) = (weight.rows(), weight.cols());
     match weight.numbers() {
+        _ if x.rows() <= FEW_ROWS => few_rows(threads, (y, store), x, weight, panel),
         Numbers::Dense(values) => {
             matmul(threads, MatMut::new(y, out), store, T::ONE, x, Mat::new(values, out, input).t());
-        }
-        Numbers::Bf16(_) | Numbers::Nf4(_) if x.rows() <= FEW_ROWS => {
-            few_rows(threads, (y, store), x, weight, panel);
         }
         Numbers::Bf16(narrow) => narrow::times_transposed(threads, (y, store), x, (weight, narrow), panel),
         Numbers::Nf4(_) => panels_transposed(threads, (y, store), x, weight, panel),
@@ -129,10 +127,17 @@ fn few_rows<T: Real>(
     }
     let products = fit(scratch, out * count);
     threads.rows_of(out, out * input, [(&mut *products, count)], &|range, [part]| {
-        let mut row = vec![T::ZERO; input];
-        for (at, products) in range.zip(part.chunks_exact_mut(count)) {
-            weight.dequantise_rows(at..at + 1, &mut row);
-            dots(x, &row, products);
+        let numbers = range.start * input..range.end * input;
+        match weight.numbers() {
+            Numbers::Dense(values) => dots(x, &values[numbers], part),
+            Numbers::Bf16(values) => dots(x, &values[numbers], part),
+            Numbers::Nf4(_) => {
+                let mut row = vec![T::ZERO; input];
+                for (at, products) in range.zip(part.chunks_exact_mut(count)) {
+                    weight.dequantise_rows(at..at + 1, &mut row);
+                    dots(x, &row, products);
+                }
+            }
         }
     });
     for (row, y) in y.chunks_exact_mut(out).enumerate() {

@@ -154,19 +154,24 @@ pub fn dpo_loss_and_grads<T: Real>(
     if !batch.segments().is_multiple_of(2) {
         return Err(ModelError::Input(format!("{} sequences are no pairs", batch.segments())));
     }
+    let policy = |pair: &[Loss]| [-pair[0].nll_sum, -pair[1].nll_sum];
+    let known = |pair: usize| [reference[2 * pair], reference[2 * pair + 1]];
+    let losses = sequence_grads(
+        model,
+        adapter,
+        batch,
+        grads,
+        ws,
+        (2, &|pair, losses| {
+            let Score { slope, .. } = dpo.score(policy(losses), known(pair));
+            vec![-slope * scale, slope * scale]
+        }),
+    )?;
     let mut judged = PreferenceSum::default();
-    sequence_grads(model, adapter, batch, grads, ws, &mut |losses| {
-        let mut weights = Vec::with_capacity(losses.len());
-        for (pair, reference) in losses.chunks_exact(2).zip(reference.chunks_exact(2)) {
-            let (policy, reference) = ([-pair[0].nll_sum, -pair[1].nll_sum], [reference[0], reference[1]]);
-            let Score { slope, .. } = dpo.score(policy, reference);
-            judged += dpo.judge(policy, reference);
-            judged.answers += pair[0];
-            judged.answers += pair[1];
-            weights.extend([-slope * scale, slope * scale]);
-        }
-        weights
-    })?;
+    for (number, pair) in losses.chunks_exact(2).enumerate() {
+        judged += dpo.judge(policy(pair), known(number));
+        pair.iter().for_each(|answer| judged.answers += *answer);
+    }
     Ok(judged)
 }
 
@@ -190,18 +195,22 @@ pub fn kto_loss_and_grads<T: Real>(
         let (verdicts, answers) = (desirable.len(), batch.segments());
         return Err(ModelError::Input(format!("{verdicts} verdicts on {answers} answers")));
     }
+    let losses = sequence_grads(
+        model,
+        adapter,
+        batch,
+        grads,
+        ws,
+        (1, &|at, losses| {
+            let Score { slope, .. } = kto.score(desirable[at], -losses[0].nll_sum, reference[at], kl);
+            vec![-slope * scale]
+        }),
+    )?;
     let mut judged = PreferenceSum::default();
-    sequence_grads(model, adapter, batch, grads, ws, &mut |losses| {
-        let answers = losses.iter().zip(desirable).zip(reference);
-        let one = |((answer, &desirable), &reference): ((&Loss, &bool), &f64)| {
-            let policy = -answer.nll_sum;
-            judged += kto.judge(desirable, policy, reference, kl);
-            judged.answers += *answer;
-            let Score { slope, .. } = kto.score(desirable, policy, reference, kl);
-            -slope * scale
-        };
-        answers.map(one).collect()
-    })?;
+    for ((answer, &desirable), &reference) in losses.iter().zip(desirable).zip(reference) {
+        judged += kto.judge(desirable, -answer.nll_sum, reference, kl);
+        judged.answers += *answer;
+    }
     Ok(judged)
 }
 

@@ -9,11 +9,13 @@ use std::iter::Sum;
 use std::ops::{Add, AddAssign, Div, Mul, MulAssign, Neg, Range, Sub, SubAssign};
 
 use crate::compiled::Compiled;
+use crate::matmul::Stored;
 use crate::nf4::Nf4;
 
 /// A floating-point number that weights, activations and gradients are made of: f32 or f64.
 pub trait Real:
     Compiled
+    + Stored
     + Copy
     + Default
     + Debug

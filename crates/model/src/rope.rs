@@ -9,6 +9,9 @@ use crate::real::Real;
 use crate::simd::{Kernel, vectorised};
 use crate::threads::Threads;
 
+/// Positions by which the table grows: decoding must not pay at every token.
+pub(crate) const POSITIONS: usize = 256;
+
 /// Which way to turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Turn {
@@ -54,8 +57,10 @@ impl<T: Real> RopeTable<T> {
         if positions <= known {
             return;
         }
-        // Growing in steps keeps decoding from paying at every token.
-        for position in known..positions.next_multiple_of(256) {
+        let positions = positions.next_multiple_of(POSITIONS);
+        self.cos.reserve_exact(positions * half - self.cos.len());
+        self.sin.reserve_exact(positions * half - self.sin.len());
+        for position in known..positions {
             for frequency in &self.frequencies {
                 let (sin, cos) = (position as f64 * frequency).sin_cos();
                 self.cos.push(T::from_f64(cos));

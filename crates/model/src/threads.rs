@@ -3,7 +3,10 @@
 //! The number is explicit everywhere; nothing reads the environment. With one thread nothing of
 //! rayon is touched. The split of rows depends on the number of threads only, so results do too.
 
+use std::cell::Cell;
 use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::real::Real;
 
@@ -17,6 +20,9 @@ const WORTH_SHARING: usize = 1 << 15;
 /// Below this many multiply-adds (some 40 microseconds) waking a second thread costs more than it
 /// brings; gemm's own limit is far lower.
 const PRODUCT_WORTH_SHARING: usize = 1 << 21;
+
+/// The same for numbers that are read once, by threads that are awake.
+const READ_WORTH_SHARING: usize = 1 << 17;
 
 impl Threads {
     /// No parallelism.
@@ -40,6 +46,31 @@ impl Threads {
         gemm::Parallelism::Rayon(self.0)
     }
 
+    /// Does `work` with the other threads awake: what it shares out is taken up within a microsecond, where
+    /// waking a sleeping thread takes ten times as long as one of its parts. For work of a few milliseconds
+    /// that is cut into hundreds of parts, such as decoding a token.
+    pub(crate) fn awake<R: Send>(self, work: impl FnOnce() -> R + Send) -> R {
+        if self.0 == 1 {
+            return work();
+        }
+        rayon::scope(|_| {
+            let awake = Arc::new(AtomicBool::new(true));
+            for _ in 1..self.0 {
+                let awake = Arc::clone(&awake);
+                // A thread that comes by here while it waits for a part of its own work has better things to do.
+                rayon::spawn(move || {
+                    while !WORKING.get() && awake.load(Ordering::Acquire) {
+                        if rayon::yield_now() != Some(rayon::Yield::Executed) {
+                            std::hint::spin_loop();
+                        }
+                    }
+                });
+            }
+            let _working = Working { before: WORKING.replace(true), awake };
+            work()
+        })
+    }
+
     /// Calls `f` for all `rows`, in pieces on several threads when that is worth it. Each of `outs`
     /// is a buffer with its row width; `f` gets a range of rows and the buffers' parts for them.
     pub(crate) fn rows<T: Real, const N: usize>(
@@ -53,7 +84,8 @@ impl Threads {
         split(pieces, 0..rows, outs, f);
     }
 
-    /// As [`Threads::rows`], for rows that take `work` multiply-adds in all to compute.
+    /// As [`Threads::rows`], for rows that take `work` multiply-adds in all to compute, as many as numbers are
+    /// read from memory: that takes several times as long as a product of matrices.
     pub(crate) fn rows_of<T: Real, const N: usize>(
         self,
         rows: usize,
@@ -61,7 +93,25 @@ impl Threads {
         outs: [(&mut [T], usize); N],
         f: &(impl Fn(Range<usize>, [&mut [T]; N]) + Sync),
     ) {
-        split(if work < PRODUCT_WORTH_SHARING { 1 } else { self.0 }, 0..rows, outs, f);
+        split(if work < READ_WORTH_SHARING { 1 } else { self.0 }, 0..rows, outs, f);
+    }
+}
+
+thread_local! {
+    /// Whether this thread is inside the work of [`Threads::awake`].
+    static WORKING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Lets the threads that wait for parts of some work sleep again when it is dropped.
+struct Working {
+    before: bool,
+    awake: Arc<AtomicBool>,
+}
+
+impl Drop for Working {
+    fn drop(&mut self) {
+        WORKING.set(self.before);
+        self.awake.store(false, Ordering::Release);
     }
 }
 
@@ -93,6 +143,24 @@ fn split<T: Real, const N: usize>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn works_that_keep_each_other_awake_all_end() {
+        // More threads than the pool may have, several works at once, works inside works.
+        let sum = |seed: usize| {
+            Threads::new(3).awake(|| {
+                (0..50).map(|i| rayon::join(|| i + seed, || i * 2)).map(|(a, b)| a + b).sum::<usize>()
+            })
+        };
+        let wanted = |seed: usize| (0..50).map(|i| 3 * i + seed).sum::<usize>();
+        std::thread::scope(|scope| {
+            let works: Vec<_> = (0..4).map(|seed| scope.spawn(move || sum(seed))).collect();
+            for (seed, work) in works.into_iter().enumerate() {
+                assert_eq!(work.join().unwrap(), wanted(seed));
+            }
+        });
+        assert_eq!(Threads::new(2).awake(|| sum(7) + Threads::ONE.awake(|| 1)), wanted(7) + 1);
+    }
 
     #[test]
     fn every_row_is_visited_once_whatever_the_number_of_threads() {

@@ -2,6 +2,7 @@
 
 use crate::backward::backward;
 use crate::batch::{Packed, check_tokens};
+use crate::draws::Draws;
 use crate::error::{ModelError, Result};
 use crate::forward::{Purpose, Stack, checked, forward};
 use crate::grads::Grads;
@@ -10,8 +11,8 @@ use crate::loss::{self, Loss, LossGrads};
 use crate::matmul::{Mat, Store};
 use crate::packed;
 use crate::params::{Model, Named, Weights};
+use crate::passes::{self, Limits, Pass, Plan, passes};
 use crate::real::Real;
-use crate::share::{self, Share, shares};
 use crate::timing::{self, Part};
 use crate::workspace::{Scratch, Workspace, fit};
 
@@ -19,7 +20,8 @@ use crate::workspace::{Scratch, Workspace, fit};
 ///
 /// What is trained is decided by `grads` ([`Grads::lora`] or [`Grads::full`]). To normalise over an
 /// accumulation window pass `scale` = 1 / scored tokens of the whole window. A batch without labels
-/// gives a loss of zero tokens and no gradient.
+/// gives a loss of zero tokens and no gradient. A batch may be a whole window: how much of it is computed
+/// at a time is decided by [`Workspace::set_limits`] and what is fastest.
 ///
 /// # Errors
 /// [`ModelError::Input`] for tokens outside the vocabulary, a malformed batch or gradients that do
@@ -47,47 +49,48 @@ pub(crate) fn compute_loss_and_grads<T: Real>(
 ) -> Result<Loss> {
     check(model, adapter, batch)?;
     check_grads(model, adapter, grads)?;
-    let shares = shares(batch, ws.threads);
-    let losses = run_with_grads(&shares, grads, ws, |share, grads, ws| {
-        let stack = Stack { model, adapter, purpose: Purpose::Train, dropout_seed: ws.dropout_seed };
-        one_share(&stack, share, scale, grads, ws)
-    });
+    let (plan, seed) = (passes(batch, 1, ws.threads, ws.limits), ws.dropout_seed);
+    let losses = run_with_grads(&plan, grads, ws, |pass, grads, ws| {
+        let draws = Draws::new(seed, pass);
+        let stack = Stack { model, adapter, purpose: Purpose::Train, draws: &draws };
+        one_pass(&stack, pass, scale, grads, ws)
+    })?;
     let mut total = Loss::default();
-    for loss in losses {
-        total += loss?;
-    }
+    losses.into_iter().for_each(|loss| total += loss);
     Ok(total)
 }
 
-/// Does `work` for every share; what the shares add to their gradients ends up in `grads`.
+/// Does `work` for every pass; what the passes add to their gradients ends up in `grads`.
 fn run_with_grads<T: Real, R: Send>(
-    shares: &[Share],
+    plan: &Plan<Pass>,
     grads: &mut Grads<T>,
     ws: &mut Workspace<T>,
-    work: impl Fn(&Share, &mut Grads<T>, &mut Workspace<T>) -> R + Sync,
-) -> Vec<R> {
+    work: impl Fn(&Pass, &mut Grads<T>, &mut Workspace<T>) -> Result<R> + Sync,
+) -> Result<Vec<R>> {
     let mut extra = std::mem::take(&mut ws.extra_grads);
     extra.retain(|other| other.same_shape(grads));
-    extra.resize_with(shares.len().saturating_sub(1), || grads.clone());
-    extra.iter_mut().for_each(Grads::zero);
-    let targets: Vec<&mut Grads<T>> = std::iter::once(&mut *grads).chain(&mut extra).collect();
-    let results = share::run(shares, targets, ws, |share, grads, ws| work(share, grads, ws));
-    for other in &extra {
+    let others = plan.workers() - 1;
+    extra.resize_with(others.max(extra.len()), || grads.clone());
+    let used = &mut extra[..others];
+    used.iter_mut().for_each(Grads::zero);
+    let states: Vec<&mut Grads<T>> = std::iter::once(&mut *grads).chain(used).collect();
+    let results = passes::run(plan, states, ws, |pass, grads, ws| work(pass, grads, ws));
+    for other in &extra[..others] {
         grads.add(other);
     }
     ws.extra_grads = extra;
     results
 }
 
-fn one_share<T: Real>(
+fn one_pass<T: Real>(
     stack: &Stack<'_, T>,
-    share: &Share,
+    pass: &Pass,
     scale: T,
     grads: &mut Grads<T>,
     ws: &mut Workspace<T>,
 ) -> Result<Loss> {
-    let (model, batch) = (stack.model, &share.batch);
-    let labels = lay_out(model, share, ws);
+    let (model, batch) = (stack.model, &pass.batch);
+    let labels = lay_out(model, pass, ws);
     forward(stack, &batch.tokens, None, ws);
     let (mut nll_sum, mut correct) = (0.0, 0);
     let Workspace { threads, hidden, scratch: Scratch { dh, logits, linear, .. }, .. } = &mut *ws;
@@ -108,9 +111,13 @@ fn one_share<T: Real>(
     Ok(Loss { nll_sum, tokens: labels.len(), correct })
 }
 
+/// Weights of a unit's sequences from the number of the unit and the losses of its sequences.
+pub(crate) type Weigh<'a> = &'a (dyn Fn(usize, &[Loss]) -> Vec<f64> + Sync);
+
 /// Negative log-likelihood of the labels of each sequence, and d(sum of w_i * nll_i) added to `grads`,
-/// where the weights w_i follow from these very numbers: `weigh` is called once, between the forward and
-/// the backward pass, with the losses of all sequences in order, and gives a weight for each.
+/// where the weights w_i follow from these very numbers. Sequences come in units of `unit` neighbours:
+/// `weigh` gets the number of a unit and the losses of its sequences, and gives a weight for each; it is
+/// called once for every unit that has a label, between its forward and its backward pass.
 ///
 /// # Errors
 /// As [`loss_and_grads`]; [`ModelError::Input`] also for gradients of base weights.
@@ -120,9 +127,9 @@ pub fn sequence_grads<T: Real>(
     batch: &Packed,
     grads: &mut Grads<T>,
     ws: &mut Workspace<T>,
-    weigh: &mut dyn FnMut(&[Loss]) -> Vec<f64>,
+    (unit, weigh): (usize, Weigh<'_>),
 ) -> Result<Vec<Loss>> {
-    T::sequence_grads(model, adapter, batch, grads, ws, weigh)
+    T::sequence_grads(model, adapter, batch, grads, ws, (unit, weigh))
 }
 
 pub(crate) fn compute_sequence_grads<T: Real>(
@@ -131,34 +138,51 @@ pub(crate) fn compute_sequence_grads<T: Real>(
     batch: &Packed,
     grads: &mut Grads<T>,
     ws: &mut Workspace<T>,
-    weigh: &mut dyn FnMut(&[Loss]) -> Vec<f64>,
+    (unit, weigh): (usize, Weigh<'_>),
 ) -> Result<Vec<Loss>> {
     check(model, Some(adapter), batch)?;
     check_grads(model, Some(adapter), grads)?;
     if grads.weights.is_some() {
         return Err(ModelError::Input("sequences are weighed while an adapter is trained only".to_owned()));
     }
-    let shares = shares(batch, ws.threads);
-    let stack =
-        |seed: u64| Stack { model, adapter: Some(adapter), purpose: Purpose::Train, dropout_seed: seed };
-    // Forward on every thread, up to the gradient of the unweighted loss by the final norm's output.
-    let parts = share::run(&shares, vec![(); shares.len()], ws, |share, (), ws| {
-        sequence_losses(&stack(ws.dropout_seed), share, ws)
-    });
-    let losses = gather_losses(batch, &shares, parts)?;
-    let weights = weigh(&losses);
-    assert_eq!(weights.len(), losses.len(), "one weight for each sequence");
-    // The loss is linear in the weights, so they may come behind its gradient.
-    run_with_grads(&shares, grads, ws, |share, grads, ws| {
+    let (plan, seed) = (passes(batch, unit, ws.threads, ws.limits), ws.dropout_seed);
+    let parts = run_with_grads(&plan, grads, ws, |pass, grads, ws| {
+        let draws = Draws::new(seed, pass);
+        let stack = Stack { model, adapter: Some(adapter), purpose: Purpose::Train, draws: &draws };
+        // Up to the gradient of the unweighted loss by the final norm's output.
+        let losses = sequence_losses(&stack, pass, ws)?;
+        let mut weights = Vec::with_capacity(losses.len());
+        for (number, all) in units(pass, &losses, unit) {
+            let given = weigh(number, &all);
+            assert_eq!(given.len(), all.len(), "one weight for each sequence");
+            weights.push((number, given));
+        }
+        // The loss is linear in the weights, so they may come behind its gradient.
         let width = model.config.hidden_size;
         let Workspace { rows, scratch, .. } = &mut *ws;
         for (row, dh) in rows.iter().zip(scratch.dh.chunks_exact_mut(width)) {
-            let segment = share.segments[segment_of(&share.batch, *row)];
-            crate::simd::scale(dh, T::from_f64(weights[segment]));
+            let segment = pass.segments[segment_of(&pass.batch, *row)];
+            let (_, given) = &weights[weights.partition_point(|(number, _)| *number < segment / unit)];
+            crate::simd::scale(dh, T::from_f64(given[segment % unit]));
         }
-        backward(&stack(ws.dropout_seed), &share.batch.tokens, grads, ws);
-    });
-    Ok(losses)
+        backward(&stack, &pass.batch.tokens, grads, ws);
+        Ok(losses)
+    })?;
+    Ok(gather_losses(batch, &plan, parts))
+}
+
+/// The units of a pass with the losses of all their sequences, those without a label included.
+fn units(pass: &Pass, losses: &[Loss], unit: usize) -> Vec<(usize, Vec<Loss>)> {
+    let mut found: Vec<(usize, Vec<Loss>)> = Vec::new();
+    for (segment, loss) in pass.segments.iter().zip(losses) {
+        if found.last().is_none_or(|(number, _)| *number != segment / unit) {
+            found.push((segment / unit, vec![Loss::default(); unit]));
+        }
+        if let Some((_, all)) = found.last_mut() {
+            all[segment % unit] = *loss;
+        }
+    }
+    found
 }
 
 /// Negative log-likelihood of the labels of each sequence of `batch`. No dropout.
@@ -181,18 +205,18 @@ pub(crate) fn compute_evaluation<T: Real>(
     ws: &mut Workspace<T>,
 ) -> Result<Vec<Loss>> {
     check(model, adapter, batch)?;
-    let shares = shares(batch, ws.threads);
-    let stack = Stack { model, adapter, purpose: Purpose::Infer, dropout_seed: 0 };
-    let states = vec![(); shares.len()];
-    let parts = share::run(&shares, states, ws, |share, (), ws| sequence_losses(&stack, share, ws));
-    gather_losses(batch, &shares, parts)
+    let plan = passes(batch, 1, ws.threads, Limits::NONE);
+    let stack = Stack { model, adapter, purpose: Purpose::Infer, draws: &Draws::default() };
+    let states = vec![(); plan.workers()];
+    let parts = passes::run(&plan, states, ws, |pass, (), ws| sequence_losses(&stack, pass, ws))?;
+    Ok(gather_losses(batch, &plan, parts))
 }
 
-/// The losses of a share's sequences by a forward pass; in training also the gradient of their sum by the
+/// The losses of a pass's sequences by a forward pass; in training also the gradient of their sum by the
 /// final norm's output, in `ws.scratch.dh`.
-fn sequence_losses<T: Real>(stack: &Stack<'_, T>, share: &Share, ws: &mut Workspace<T>) -> Result<Vec<Loss>> {
-    let batch = &share.batch;
-    let labels = lay_out(stack.model, share, ws);
+fn sequence_losses<T: Real>(stack: &Stack<'_, T>, pass: &Pass, ws: &mut Workspace<T>) -> Result<Vec<Loss>> {
+    let batch = &pass.batch;
+    let labels = lay_out(stack.model, pass, ws);
     forward(stack, &batch.tokens, None, ws);
     let Workspace { threads, hidden, rows, scratch, .. } = &mut *ws;
     let Scratch { logits, dh, linear, .. } = scratch;
@@ -210,15 +234,15 @@ fn sequence_losses<T: Real>(stack: &Stack<'_, T>, share: &Share, ws: &mut Worksp
     Ok(losses)
 }
 
-/// The losses of all sequences of a batch from those of its shares.
-fn gather_losses(batch: &Packed, shares: &[Share], parts: Vec<Result<Vec<Loss>>>) -> Result<Vec<Loss>> {
+/// The losses of all sequences of a batch from those of its passes.
+fn gather_losses(batch: &Packed, plan: &Plan<Pass>, parts: Vec<Vec<Loss>>) -> Vec<Loss> {
     let mut losses = vec![Loss::default(); batch.segments()];
-    for (share, part) in shares.iter().zip(parts) {
-        for (segment, loss) in share.segments.iter().zip(part?) {
+    for (pass, part) in plan.iter().zip(parts) {
+        for (segment, loss) in pass.segments.iter().zip(part) {
             losses[*segment] = loss;
         }
     }
-    Ok(losses)
+    losses
 }
 
 /// Which sequence a row belongs to.
@@ -246,7 +270,7 @@ pub(crate) fn compute_logits<T: Real>(
     let mut ws = Workspace::new(1);
     ws.lay_out_after(config, 0, tokens.len());
     ws.rows.extend(0..tokens.len());
-    let stack = Stack { model, adapter, purpose: Purpose::Infer, dropout_seed: 0 };
+    let stack = Stack { model, adapter, purpose: Purpose::Infer, draws: &Draws::default() };
     forward(&stack, tokens, None, &mut ws);
     let mut logits = vec![T::ZERO; tokens.len() * config.vocab_size];
     let hidden = Mat::new(&ws.hidden, tokens.len(), config.hidden_size);
@@ -255,11 +279,11 @@ pub(crate) fn compute_logits<T: Real>(
     Ok(logits)
 }
 
-/// Lays a share out and chooses its scored rows; their labels.
-fn lay_out<T: Real>(model: &Model<T>, share: &Share, ws: &mut Workspace<T>) -> Vec<u32> {
-    let batch = &share.batch;
+/// Lays a pass out and chooses its scored rows; their labels.
+fn lay_out<T: Real>(model: &Model<T>, pass: &Pass, ws: &mut Workspace<T>) -> Vec<u32> {
+    let batch = &pass.batch;
     ws.lay_out(&model.config, batch);
-    ws.extents.clone_from(&share.extents);
+    ws.extents.clone_from(&pass.extents);
     ws.rows.clear();
     let scored = batch.labels.iter().enumerate().filter(|(_, label)| label.is_some());
     ws.rows.extend(scored.map(|(row, _)| row));

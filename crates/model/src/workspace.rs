@@ -4,11 +4,14 @@
 //! its backward pass the workspace holds what cannot be recomputed cheaply: the residual before each
 //! layer and before its MLP, q, k, v, the attention output and its log-sums, gate and up, x Aᵀ.
 
+use nightshift_core::signal::Stop;
+
 use crate::attention::{AttentionScratch, Block, push_blocks};
 use crate::batch::Packed;
 use crate::config::ModelConfig;
 use crate::grads::Grads;
 use crate::linear::{Kept, LinearScratch};
+use crate::passes::Limits;
 use crate::real::Real;
 use crate::rope::RopeTable;
 use crate::threads::Threads;
@@ -23,6 +26,10 @@ pub struct Workspace<T = f32> {
     pub(crate) noise: f64,
     /// Whether training keeps only the input of each layer; see [`Workspace::set_checkpointing`].
     pub(crate) checkpointing: bool,
+    /// How much is computed at a time; see [`Workspace::set_limits`].
+    pub(crate) limits: Limits,
+    /// Looked at between passes; see [`Workspace::set_stop`].
+    pub(crate) stop: Stop,
     pub(crate) rope: Option<RopeTable<T>>,
     /// Position of each row inside its segment.
     pub(crate) positions: Vec<usize>,
@@ -42,9 +49,9 @@ pub struct Workspace<T = f32> {
     pub(crate) hidden: Vec<T>,
     pub(crate) rstd: Vec<T>,
     pub(crate) scratch: Scratch<T>,
-    /// Memory of the threads that share a batch.
+    /// Memory of the threads that share a batch, but for the first: its memory is this one.
     pub(crate) helpers: Vec<Self>,
-    /// Gradients of all of them but the first.
+    /// Their gradients.
     pub(crate) extra_grads: Vec<Grads<T>>,
 }
 
@@ -118,6 +125,8 @@ impl<T: Real> Workspace<T> {
             dropout_seed: 0,
             noise: 0.0,
             checkpointing: false,
+            limits: Limits::NONE,
+            stop: Stop::default(),
             rope: None,
             positions: Vec::new(),
             blocks: Vec::new(),
@@ -156,6 +165,16 @@ impl<T: Real> Workspace<T> {
     /// more time.
     pub const fn set_checkpointing(&mut self, on: bool) {
         self.checkpointing = on;
+    }
+
+    /// Bounds how much training computes at a time. Results differ in the order of additions at most.
+    pub const fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
+    }
+
+    /// Gives up between two passes when a stop is asked for.
+    pub fn set_stop(&mut self, stop: Stop) {
+        self.stop = stop;
     }
 
     /// Sets positions, attention blocks and rope for a packed batch.

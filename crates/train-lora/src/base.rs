@@ -211,7 +211,8 @@ pub(crate) fn bytes_per_number(dir: &Path, storage: Storage) -> (f64, f64) {
 /// computation that ran away: exit 1.
 pub(crate) fn refused(error: ModelError) -> Failure {
     let exit = match error {
-        ModelError::Io { .. } | ModelError::Write(_) | ModelError::NonFinite(_) => Exit::Failed,
+        ModelError::Stopped(failure) => return *failure,
+        ModelError::Io { .. } | ModelError::Write(_) | ModelError::NonFinite { .. } => Exit::Failed,
         _ => Exit::Refused,
     };
     Failure::new(exit, error.to_string())

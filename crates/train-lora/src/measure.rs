@@ -9,8 +9,8 @@ use crate::settings::Settings;
 use crate::train::threads;
 use crate::variant;
 
-/// Tokens of one forward pass in an evaluation.
-const EVALUATE_TOKENS: usize = 1024;
+/// Tokens that an evaluation takes at a time: enough to share them out evenly among a few threads.
+const EVALUATE_TOKENS: usize = 8192;
 /// Seconds of arithmetic that a speed is measured on.
 const PROBE_S: f64 = 0.5;
 
@@ -30,6 +30,7 @@ pub(crate) fn evaluate(
     threads: usize,
 ) -> Result<Loss, Failure> {
     let mut workspace = Workspace::new(threads);
+    workspace.set_stop(ctx.stop.clone());
     let bar = ctx.printer.bar(examples.len() as u64, "evaluating");
     let sum = sum(ctx, model, adapter, examples, &mut workspace, &|rows| bar.inc(rows as u64))?;
     bar.finish_and_clear();
@@ -62,7 +63,7 @@ pub(crate) fn sum(
         ctx.stop.check()?;
         match nightshift_model::evaluate(model, adapter, &pack(pass.iter()), workspace) {
             Ok(losses) => losses.into_iter().for_each(|one| loss += one),
-            Err(error @ ModelError::NonFinite(_)) => {
+            Err(error @ ModelError::NonFinite { .. }) => {
                 loss.nll_sum = f64::NAN;
                 return Ok(Sum { loss, bad: Some(error) });
             }
@@ -73,7 +74,7 @@ pub(crate) fn sum(
     Ok(Sum { loss, bad: None })
 }
 
-/// Rows in the groups in which they are evaluated.
+/// Rows in the batches in which they are evaluated.
 pub(crate) fn evaluation_passes(examples: &[Encoded]) -> Vec<&[Encoded]> {
     let (mut passes, mut rest) = (Vec::new(), examples);
     while !rest.is_empty() {

@@ -65,19 +65,20 @@ pub(crate) fn estimate(shape: &Shape<'_>, order: &Order, max_steps: usize) -> Es
         Footprint::new(shape.config, shape.adapter, Threads::new(shape.threads), shape.held != DENSE);
     footprint.set_checkpointing(shape.checkpointing);
     let spans: Vec<Vec<Span>> = shape.examples.iter().map(spans_of).collect();
-    let lengths: Vec<usize> = shape.examples.iter().map(Encoded::tokens).collect();
     let windows = (0..order.epochs).flat_map(|epoch| {
         let rows = order.epoch(epoch);
         rows.chunks(order.window).map(<[usize]>::to_vec).collect::<Vec<_>>()
     });
-    for pass in windows.take(max_steps).flat_map(|window| order.passes(&window, &lengths)) {
-        footprint.train(&pass.into_iter().flat_map(|row| spans[row].iter().copied()).collect::<Vec<_>>());
+    footprint.set_limits(order.limits());
+    for window in windows.take(max_steps) {
+        footprint.train(&window.into_iter().map(|row| spans[row].clone()).collect::<Vec<_>>());
     }
     // The reference of judged answers is an evaluation of all of them.
     let judged = shape.examples.iter().any(|row| row.verdict != Verdict::Imitate);
     let reference = if judged { evaluation_passes(shape.examples) } else { Vec::new() };
     for pass in evaluation_passes(shape.evaluation).into_iter().chain(reference) {
-        footprint.evaluate(&pass.iter().flat_map(spans_of).collect::<Vec<_>>());
+        let sequences = pass.iter().flat_map(spans_of).map(|span| vec![span]);
+        footprint.evaluate(&sequences.collect::<Vec<_>>());
     }
     let tokens: usize = shape.examples.iter().chain(shape.evaluation).map(Encoded::tokens).sum();
     // A checkpoint is put together in memory: the adapter's file, and its largest tensor once more.

@@ -1,9 +1,11 @@
-//! In which order rows are trained: epochs, optimiser steps (windows) and forward passes.
+//! In which order rows are trained: epochs and optimiser steps (windows). How a window is cut into passes
+//! over the model is decided there, within [`Order::limits`].
 //!
 //! A pure function of the settings, the seed and the epoch, so that a resumed run needs no generator
 //! state: it asks for the same epoch again and skips the steps it has done.
 
 use nightshift_core::random;
+use nightshift_model::Limits;
 use rand::seq::{SliceRandom, index};
 
 /// How the rows of every epoch are ordered and grouped.
@@ -19,9 +21,9 @@ pub(crate) struct Order {
     pub(crate) epochs: usize,
     /// Rows in one optimiser step.
     pub(crate) window: usize,
-    /// Rows in one forward pass.
+    /// Rows in computation at once (of short ones more), unless they are packed.
     pub(crate) batch: usize,
-    /// Fill forward passes up to this many tokens instead of counting rows.
+    /// Fill passes up to this many tokens instead of counting rows.
     pub(crate) pack: Option<usize>,
     /// Mix the rows; else file order.
     pub(crate) shuffle: bool,
@@ -62,11 +64,11 @@ impl Order {
         rows
     }
 
-    /// The rows of one optimiser step, grouped into forward passes. `lengths` are tokens per row.
-    pub(crate) fn passes(&self, window: &[usize], lengths: &[usize]) -> Vec<Vec<usize>> {
+    /// How much is computed at a time.
+    pub(crate) fn limits(&self) -> Limits {
         match self.pack {
-            Some(limit) => pack(window, lengths, limit),
-            None => window.chunks(self.batch).map(<[usize]>::to_vec).collect(),
+            Some(tokens) => Limits { tokens, ..Limits::NONE },
+            None => Limits { passes: self.batch, ..Limits::NONE },
         }
     }
 }
@@ -74,7 +76,7 @@ impl Order {
 /// Best-fit decreasing bin packing (Johnson 1973): the longest row first, each into the fullest pass that
 /// still has room, so that few passes are opened; rows are never cut, and one that is longer than `limit`
 /// has a pass of its own. Inside a pass rows keep their order, and passes are ordered by their first row.
-fn pack(window: &[usize], lengths: &[usize], limit: usize) -> Vec<Vec<usize>> {
+pub(crate) fn pack(window: &[usize], lengths: &[usize], limit: usize) -> Vec<Vec<usize>> {
     let mut places: Vec<usize> = (0..window.len()).collect();
     places.sort_by_key(|&place| (std::cmp::Reverse(lengths[window[place]]), place));
     let mut passes: Vec<(usize, Vec<usize>)> = Vec::new();
@@ -144,23 +146,19 @@ mod tests {
         let order = Order { pool: 0, drawn: 0, shuffle: false, ..order() };
         assert_eq!(order.epoch(1), (0..10).collect::<Vec<_>>());
         assert_eq!(order.steps_per_epoch(), 3);
-        let lengths = vec![1; 10];
-        assert_eq!(order.passes(&[8, 9], &lengths), [[8, 9]]);
-        assert_eq!(order.passes(&[0, 1, 2], &lengths), [vec![0, 1], vec![2]]);
     }
 
     #[test]
     fn packing_opens_few_passes_and_cuts_nothing() {
-        let order = Order { pack: Some(10), ..order() };
         // Filled as they come these would take five passes.
         let lengths = [6, 5, 4, 5, 25, 3, 7];
-        let passes = order.passes(&[0, 1, 2, 3, 4, 5, 6], &lengths);
+        let passes = pack(&[0, 1, 2, 3, 4, 5, 6], &lengths, 10);
         assert_eq!(passes, [vec![0, 2], vec![1, 3], vec![4], vec![5, 6]]);
-        assert_eq!(order.passes(&[], &lengths), Vec::<Vec<usize>>::new());
+        assert_eq!(pack(&[], &lengths, 10), Vec::<Vec<usize>>::new());
         // Any window: every row once, nothing above the limit but a row that is longer by itself.
         let lengths: Vec<usize> = (0..97).map(|row| 1 + row * row % 11).collect();
         let window: Vec<usize> = (0..97).rev().collect();
-        let passes = order.passes(&window, &lengths);
+        let passes = pack(&window, &lengths, 10);
         let tokens = |pass: &Vec<usize>| pass.iter().map(|&row| lengths[row]).sum::<usize>();
         assert!(passes.iter().all(|pass| tokens(pass) <= 10 || pass.len() == 1));
         let mut rows: Vec<usize> = passes.concat();

@@ -9,7 +9,7 @@ use std::time::Duration;
 use nightshift_core::config::Schedule as Shape;
 use nightshift_core::{Ctx, Failure, random};
 use nightshift_model::{
-    AdamW, Adapter, Grads, Loss, Model, ModelError, Schedule, ScheduleKind, Workspace, loss_and_grads,
+    AdamW, Adapter, Grads, Loss, Model, ModelError, Packed, Schedule, ScheduleKind, Workspace, loss_and_grads,
 };
 use rand::RngExt;
 use serde::Serialize;
@@ -208,11 +208,14 @@ impl<'a> Run<'a> {
             Shape::Cosine => ScheduleKind::Cosine { floor: 0.0 },
             Shape::Constant => ScheduleKind::Constant,
         };
+        let mut workspace = variant::workspace(train, threads(train.threads));
+        workspace.set_limits(job.order.limits());
+        workspace.set_stop(job.ctx.stop.clone());
         Self {
             optimiser: AdamW::new(BETA1, BETA2, EPSILON, train.weight_decay),
             schedule: Schedule { kind, warmup: train.warmup_steps, total: job.order.total_steps() },
             grads: Grads::lora(&adapter),
-            workspace: variant::workspace(train, threads(train.threads)),
+            workspace,
             lengths: job.examples.iter().map(Encoded::tokens).collect(),
             epoch: None,
             steps: Vec::new(),
@@ -395,7 +398,7 @@ impl<'a> Run<'a> {
         let tensors = self.adapter.iter();
         let bad = tensors.iter().find(|tensor| !tensor.values.iter().all(|x| x.is_finite()));
         if let Some(bad) = bad {
-            let error = ModelError::NonFinite(format!("`{}` after the step", bad.name));
+            let error = ModelError::non_finite(format!("`{}` after the step", bad.name));
             return Err(self.ran_away(error, window, false));
         }
         Ok(StepMetric {
@@ -420,39 +423,33 @@ impl<'a> Run<'a> {
         })
     }
 
-    /// The passes of one window of answers: adds their gradients.
+    /// One window of answers: adds its gradients.
     fn imitate(&mut self, window: &[usize], answer_tokens: usize) -> Result<Loss, Failure> {
         let job = self.job;
-        let mut loss = Loss::default();
-        for (number, pass) in job.order.passes(window, &self.lengths).iter().enumerate() {
-            job.ctx.stop.check()?;
-            self.workspace.set_dropout_seed(self.dropout_seed(number));
-            let batch = pack(pass.iter().map(|&row| &job.examples[row]));
-            let scale = 1.0 / answer_tokens as f32;
-            loss += loss_and_grads(
-                job.model,
-                Some(&self.adapter),
-                &batch,
-                scale,
-                &mut self.grads,
-                &mut self.workspace,
-            )
-            .map_err(|error| self.ran_away(error, pass, true))?;
-        }
-        Ok(loss)
+        let batch = self.lay_out(window);
+        let scale = 1.0 / answer_tokens as f32;
+        let Self { adapter, grads, workspace, .. } = self;
+        loss_and_grads(job.model, Some(adapter), &batch, scale, grads, workspace)
+            .map_err(|error| self.ran_away(error, window, true))
     }
 
-    /// Seed of the masks of one pass: a pure function of the run's seed, the step and the pass.
-    fn dropout_seed(&self, pass: usize) -> u64 {
-        random::rng(self.job.settings.seed, &format!("dropout {} {pass}", self.steps.len())).random()
+    /// The rows of a window end to end; chooses what its passes draw at random.
+    fn lay_out(&mut self, window: &[usize]) -> Packed {
+        let seed = random::rng(self.job.settings.seed, &format!("dropout {}", self.steps.len())).random();
+        self.workspace.set_dropout_seed(seed);
+        pack(window.iter().map(|&row| &self.job.examples[row]))
     }
 
     /// NaN or infinity: names step, tensor and rows. While the adapter is `sound`, as it is until the
     /// optimiser has moved it, the state before this step is kept. Nothing of this run goes live.
-    fn ran_away(&mut self, error: ModelError, rows: &[usize], sound: bool) -> Failure {
-        if !matches!(error, ModelError::NonFinite(_)) {
-            return refused(error);
-        }
+    fn ran_away(&mut self, error: ModelError, window: &[usize], sound: bool) -> Failure {
+        let ModelError::NonFinite { sequences, .. } = &error else { return refused(error) };
+        // A row is one sequence, or two.
+        let owners: Vec<usize> =
+            window.iter().flat_map(|&row| self.job.examples[row].examples().map(move |_| row)).collect();
+        let mut rows: Vec<usize> = sequences.iter().map(|&sequence| owners[sequence]).collect();
+        rows.dedup();
+        let rows = if rows.is_empty() { window } else { rows.as_slice() };
         let (step, job) = (self.steps.len() + 1, self.job);
         let unsaved = if sound { self.checkpoint().err() } else { None };
         let names: Vec<&str> = rows.iter().map(|&row| job.examples[row].name.as_str()).collect();

@@ -15,7 +15,7 @@ use crate::args::{Contaminated, DataArgs, MixFlags, Overlong};
 use crate::base::{Text, TextSource, refused};
 use crate::data::{self, DataSet, Dropped, Lesson, Noted, Rules, Taught};
 use crate::gather;
-use crate::order::Order;
+use crate::order::pack;
 use crate::report::NAMED_ROWS;
 
 /// What `--json` prints.
@@ -139,19 +139,9 @@ fn report(ctx: &Ctx, args: &DataArgs, set: &DataSet, text: &Text) -> Result<Repo
 
 fn packing(ctx: &Ctx, pack_len: usize, lengths: &[usize]) -> Packing {
     let train = &ctx.config.train;
-    let order = Order {
-        rows: lengths.len(),
-        pool: 0,
-        drawn: 0,
-        epochs: 1,
-        window: (train.batch_size * train.gradient_accumulation).max(1),
-        batch: train.batch_size.max(1),
-        pack: Some(pack_len),
-        shuffle: false,
-        seed: 0,
-    };
-    let passes: usize =
-        order.epoch(0).chunks(order.window).map(|window| order.passes(window, lengths).len()).sum();
+    let rows: Vec<usize> = (0..lengths.len()).collect();
+    let window = (train.batch_size * train.gradient_accumulation).max(1);
+    let passes: usize = rows.chunks(window).map(|window| pack(window, lengths, pack_len).len()).sum();
     let room = (passes * pack_len) as f64;
     let fill = if room > 0.0 { lengths.iter().sum::<usize>() as f64 / room } else { 0.0 };
     Packing { pack_len, passes, fill }

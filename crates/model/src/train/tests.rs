@@ -170,7 +170,7 @@ fn threads_that_share_a_batch_add_up_to_the_same() {
     let batch = tiny::batch(&config, &[9, 12, 10, 8, 11, 10, 7, 13], 3);
     let alone = evaluate(&model, Some(&adapter), &batch, &mut Workspace::new(1)).unwrap();
     for threads in [2, 3] {
-        assert_eq!(shares(&batch, crate::Threads::new(threads)).len(), threads);
+        assert_eq!(passes(&batch, 1, crate::Threads::new(threads), Limits::NONE).apart.len(), threads);
         let mut ws = Workspace::new(threads);
         // One workspace for both kinds of training, one after the other.
         for train in [Train::Lora, Train::Full, Train::Lora] {

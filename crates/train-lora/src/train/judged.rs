@@ -36,7 +36,7 @@ impl Judgement {
 }
 
 impl Run<'_> {
-    /// The passes of one window: adds its gradients.
+    /// One window: adds its gradients.
     pub(super) fn judge(&mut self, window: &[usize]) -> Result<Judgement, Failure> {
         let job = self.job;
         let kl = match &job.settings.objective {
@@ -44,25 +44,20 @@ impl Run<'_> {
             _ => None,
         };
         let scale = 1.0 / window.len() as f64;
-        let mut sum = PreferenceSum::default();
-        for (number, pass) in job.order.passes(window, &self.lengths).iter().enumerate() {
-            job.ctx.stop.check()?;
-            self.workspace.set_dropout_seed(self.dropout_seed(number));
-            let batch = pack(pass.iter().map(|&row| &job.examples[row]));
-            let reference: Vec<f64> =
-                pass.iter().flat_map(|&row| self.references[row].iter().copied()).collect();
-            let (models, grads, ws) = ((job.model, &self.adapter), &mut self.grads, &mut self.workspace);
-            let judged = match &job.settings.objective {
-                Objective::Kto(kto) => {
-                    let wanted: Vec<bool> = pass.iter().map(|&row| job.examples[row].is_wanted()).collect();
-                    let sides = (wanted.as_slice(), reference.as_slice());
-                    kto_loss_and_grads((kto, kl.unwrap_or(0.0)), models, &batch, sides, scale, grads, ws)
-                }
-                Objective::Dpo(dpo) => dpo_loss_and_grads(dpo, models, &batch, &reference, scale, grads, ws),
-                Objective::Imitate => Err(ModelError::Input("answers to imitate are not judged".to_owned())),
-            };
-            sum += judged.map_err(|error| self.ran_away(error, pass, true))?;
-        }
+        let batch = self.lay_out(window);
+        let reference: Vec<f64> =
+            window.iter().flat_map(|&row| self.references[row].iter().copied()).collect();
+        let (models, grads, ws) = ((job.model, &self.adapter), &mut self.grads, &mut self.workspace);
+        let judged = match &job.settings.objective {
+            Objective::Kto(kto) => {
+                let wanted: Vec<bool> = window.iter().map(|&row| job.examples[row].is_wanted()).collect();
+                let sides = (wanted.as_slice(), reference.as_slice());
+                kto_loss_and_grads((kto, kl.unwrap_or(0.0)), models, &batch, sides, scale, grads, ws)
+            }
+            Objective::Dpo(dpo) => dpo_loss_and_grads(dpo, models, &batch, &reference, scale, grads, ws),
+            Objective::Imitate => Err(ModelError::Input("answers to imitate are not judged".to_owned())),
+        };
+        let sum = judged.map_err(|error| self.ran_away(error, window, true))?;
         Ok(Judgement { sum, rewards: Rewards::of(&sum, kl) })
     }
 

@@ -145,7 +145,7 @@ fn the_curves_are_written_as_the_run_goes() {
 fn memory_is_told_before_and_refused_with_what_would_fit() {
     let home = home();
     home.write("rows.jsonl", &lines(0, 64));
-    let flags = ["--batch-size", "64", "--accumulation", "1", "--epochs", "1", "--dry-run"];
+    let flags = ["--batch-size", "64", "--accumulation", "1", "--epochs", "1", "--threads", "2", "--dry-run"];
     let ran = direct(&home, "rows.jsonl", "out", &flags).expect(0);
     let total = ran.json()["memory"]["total_bytes"].as_u64().unwrap();
     let parts = ["base_bytes", "adapter_bytes", "activations_bytes", "program_bytes"];
@@ -154,7 +154,7 @@ fn memory_is_told_before_and_refused_with_what_would_fit() {
     let tight = (total - 1).to_string();
     let ran = direct(&home, "rows.jsonl", "out", &[&flags[..], &["--max-memory", &tight]].concat()).expect(4);
     assert!(ran.stderr.contains("train.max_memory allows"), "{}", ran.stderr);
-    assert!(ran.stderr.contains("--batch-size 32 --gradient-accumulation 2"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("--batch-size 1 --gradient-accumulation 64"), "{}", ran.stderr);
     assert!(ran.stderr.contains("with the same numbers"), "{}", ran.stderr);
     let ran = direct(&home, "rows.jsonl", "out", &["--max-memory", "1MB"]).expect(4);
     assert!(ran.stderr.contains("even one row at a time needs"), "{}", ran.stderr);
@@ -178,13 +178,15 @@ fn a_run_that_ran_away_names_step_tensor_and_rows_and_keeps_the_last_good_state(
         "2",
         "--lr",
         "1e30",
+        "--threads",
+        "2",
         "--checkpoint-every",
         "100",
     ];
     let ran = direct(&home, "rows.jsonl", "out", &flags).expect(1);
     assert!(ran.stderr.contains("ran away at step 2"), "{}", ran.stderr);
     assert!(
-        ran.stderr.contains("rows in the window: rows.jsonl:5 (r4), rows.jsonl:6 (r5)"),
+        ran.stderr.contains("rows in the window: rows.jsonl:5 (r4), rows.jsonl:7 (r6)"),
         "{}",
         ran.stderr
     );

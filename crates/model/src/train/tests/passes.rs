@@ -1,7 +1,7 @@
 //! What may not change a gradient (checkpointing), and what changes it at random (noise, dropout).
 
 use super::*;
-use crate::linear::mix;
+use crate::draws::mix;
 
 #[test]
 fn checkpointing_gives_the_same_bits_from_less_memory() {
@@ -70,8 +70,8 @@ fn noisy_embeddings(alpha: f64, seed: u64, threads: usize) -> Vec<(Vec<f64>, usi
         ws.set_dropout_seed(seed);
         let mut grads = Grads::lora(&adapter);
         loss_and_grads(&model, Some(&adapter), &batch, 1.0, &mut grads, &mut ws).unwrap();
-        let parts = if ws.helpers.is_empty() { vec![&ws] } else { ws.helpers.iter().collect() };
-        parts.into_iter().map(|ws| (ws.layers[0].x.clone(), ws.extents.clone())).collect::<Vec<_>>()
+        let parts = std::iter::once(&ws).chain(&ws.helpers);
+        parts.map(|ws| (ws.layers[0].x.clone(), ws.extents.clone())).collect::<Vec<_>>()
     };
     let mut found = Vec::new();
     for ((noisy, extents), (plain, _)) in pass(alpha).into_iter().zip(pass(0.0)) {
@@ -169,4 +169,27 @@ fn dropout_drops_its_share_and_keeps_the_mean() {
     }
     let same = masks[0].iter().zip(&masks[1]).filter(|(a, b)| a == b).count() as f64 / masks[0].len() as f64;
     assert!((same - 0.58).abs() < 0.03, "two seeds agree as strangers do: {same}");
+}
+
+#[test]
+fn neither_threads_nor_passes_change_what_is_drawn() {
+    let config = tiny::config();
+    let (model, mut adapter) = (tiny::model(config.clone(), 1), tiny::adapter(&config, 2));
+    adapter.config.dropout = 0.2;
+    let batch = tiny::batch(&config, &[9, 12, 30, 8, 11, 10], 3);
+    let run = |threads: usize, limits: Limits| {
+        let mut ws = Workspace::new(threads);
+        ws.set_limits(limits);
+        ws.set_dropout_seed(7);
+        ws.set_noise(5.0);
+        let mut grads = Grads::lora(&adapter);
+        let loss = loss_and_grads(&model, Some(&adapter), &batch, SCALE, &mut grads, &mut ws).unwrap();
+        (loss.nll_sum, grads)
+    };
+    let (loss, grads) = run(1, Limits::NONE);
+    for (threads, passes, tokens) in [(1, 1, 10), (2, 1, 20), (2, 2, 100), (3, 3, 1)] {
+        let (other_loss, other) = run(threads, Limits { passes, tokens });
+        assert!((loss - other_loss).abs() < 1e-11, "{threads} threads, passes of {tokens} tokens");
+        assert_close(&grads, &other, 1e-12);
+    }
 }
