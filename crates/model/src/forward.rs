@@ -53,13 +53,7 @@ impl<'a, T: Real> Stack<'a, T> {
     }
 
     pub(crate) fn heads(&self, layer: usize) -> Heads {
-        let config = &self.model.config;
-        Heads {
-            heads: config.num_heads,
-            kv_heads: config.num_kv_heads,
-            head_dim: config.head_dim,
-            window: config.sliding_window[layer],
-        }
+        Heads::of(&self.model.config, layer)
     }
 }
 
@@ -129,8 +123,8 @@ pub(crate) fn again<T: Real>(stack: &Stack<'_, T>, index: usize, ws: &mut Worksp
     0
 }
 
-/// Adds the noise of [`Workspace::set_noise`] to the embeddings in `ws.x`.
-fn add_noise<T: Real>(ws: &mut Workspace<T>, hidden: usize) {
+/// Adds the noise of [`Workspace::set_noise`] to the embeddings in `ws.x`, laid out by `ws.extents`.
+pub(crate) fn add_noise<T: Real>(ws: &mut Workspace<T>, hidden: usize) {
     let key = mix(ws.dropout_seed ^ NOISE_KEY);
     let mut start = 0;
     for &Extent { rows, tokens } in &ws.extents {

@@ -1,4 +1,4 @@
-//! Llama family on CPU: loading, decoding, hand-written backward, LoRA, PEFT files.
+//! Llama family: loading, decoding, hand-written backward on CPU and on a device, LoRA, PEFT files.
 
 #![expect(
     clippy::inline_always,
@@ -21,6 +21,7 @@ mod compiled;
 pub mod config;
 mod config_read;
 pub mod decode;
+pub mod device;
 pub mod dora;
 pub mod error;
 pub mod example;
@@ -71,6 +72,7 @@ pub use cache::KvCache;
 pub use chat::{Chat, ChatTemplate, Message, Rendered};
 pub use config::{Family, Llama3Scaling, ModelConfig};
 pub use decode::Decoder;
+pub use device::{DeviceModel, Place};
 pub use dora::Dora;
 pub use error::{ModelError, Result};
 pub use example::{Example, Judged, Preference, encode_chat, encode_example, encode_text, turns_end};

@@ -45,8 +45,6 @@ pub(crate) fn compute_loss_and_grads<T: Real>(
     grads: &mut Grads<T>,
     ws: &mut Workspace<T>,
 ) -> Result<Loss> {
-    check(model, adapter, batch)?;
-    check_grads(model, adapter, grads)?;
     let shares = shares(batch, ws.threads);
     let losses = run_with_grads(&shares, grads, ws, |share, grads, ws| {
         let stack = Stack { model, adapter, purpose: Purpose::Train, dropout_seed: ws.dropout_seed };
@@ -133,8 +131,6 @@ pub(crate) fn compute_sequence_grads<T: Real>(
     ws: &mut Workspace<T>,
     weigh: &mut dyn FnMut(&[Loss]) -> Vec<f64>,
 ) -> Result<Vec<Loss>> {
-    check(model, Some(adapter), batch)?;
-    check_grads(model, Some(adapter), grads)?;
     if grads.weights.is_some() {
         return Err(ModelError::Input("sequences are weighed while an adapter is trained only".to_owned()));
     }
@@ -180,7 +176,6 @@ pub(crate) fn compute_evaluation<T: Real>(
     batch: &Packed,
     ws: &mut Workspace<T>,
 ) -> Result<Vec<Loss>> {
-    check(model, adapter, batch)?;
     let shares = shares(batch, ws.threads);
     let stack = Stack { model, adapter, purpose: Purpose::Infer, dropout_seed: 0 };
     let states = vec![(); shares.len()];
@@ -266,7 +261,8 @@ fn lay_out<T: Real>(model: &Model<T>, share: &Share, ws: &mut Workspace<T>) -> V
     batch.labels.iter().flatten().copied().collect()
 }
 
-fn check<T: Real>(model: &Model<T>, adapter: Option<&Adapter<T>>, batch: &Packed) -> Result<()> {
+/// Refuses a batch or an adapter that the model cannot take.
+pub(crate) fn check<T: Real>(model: &Model<T>, adapter: Option<&Adapter<T>>, batch: &Packed) -> Result<()> {
     batch.check(model.config.vocab_size)?;
     check_adapter(model, adapter)
 }
@@ -299,7 +295,12 @@ pub(crate) fn check_adapter<T: Real>(model: &Model<T>, adapter: Option<&Adapter<
     Ok(())
 }
 
-fn check_grads<T: Real>(model: &Model<T>, adapter: Option<&Adapter<T>>, grads: &Grads<T>) -> Result<()> {
+/// Refuses gradients that do not belong to what is trained.
+pub(crate) fn check_grads<T: Real>(
+    model: &Model<T>,
+    adapter: Option<&Adapter<T>>,
+    grads: &Grads<T>,
+) -> Result<()> {
     if grads.weights.is_some()
         && let Some(Named { name, values, .. }) = model.weights.packed()
     {
