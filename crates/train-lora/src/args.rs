@@ -138,6 +138,9 @@ pub struct EvaluateArgs {
     /// Threads; 0 takes every core
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,
+    /// Where the arithmetic is done: cpu, cuda or cuda:N [default: cpu]
+    #[arg(long, value_name = "NAME")]
+    pub device: Option<String>,
     /// Type in which the base's matrices are held [default: f32]
     #[arg(long, value_name = "TYPE")]
     pub dtype: Option<Dtype>,
@@ -365,6 +368,10 @@ pub struct SettingFlags {
     /// Threads; 0 takes every core [default: 0]
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,
+    /// Where the arithmetic is done: cpu, cuda or cuda:N (a GPU needs a build with the feature `cuda`)
+    /// [default: cpu]
+    #[arg(long, value_name = "NAME")]
+    pub device: Option<String>,
     /// Fill forward passes by tokens instead of counting rows; the numbers stay the same
     #[arg(long)]
     pub packing: bool,

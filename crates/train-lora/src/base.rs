@@ -1,17 +1,19 @@
 //! The base model with what belongs to it: tokenizer, template, fingerprint; and adapters on it.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use nightshift_core::jiff::Timestamp;
 use nightshift_core::release::{self, MANIFEST};
 use nightshift_core::{Exit, Failure, config, files};
 use nightshift_model::{
-    Adapter, ChatTemplate, Dtype, Model, ModelConfig, ModelError, Quantise, Storage, Threads, Tokenizer,
-    base_fingerprint,
+    Adapter, ChatTemplate, DeviceModel, Dtype, Model, ModelConfig, ModelError, Quantise, Storage, Threads,
+    Tokenizer, base_fingerprint,
 };
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::device;
 use crate::publish::TRAINING_CONFIG;
 
 /// What to do about a template.
@@ -88,6 +90,8 @@ pub(crate) struct Base {
     pub(crate) dir: PathBuf,
     /// Its weights.
     pub(crate) model: Model,
+    /// The same weights on the device that computes, if one does.
+    pub(crate) device: Option<Arc<DeviceModel>>,
     /// Digest of its weights and shape.
     pub(crate) fingerprint: String,
 }
@@ -132,6 +136,7 @@ impl Base {
         Ok(Self {
             dir: dir.to_owned(),
             model: model.map_err(refused)?,
+            device: None,
             fingerprint: fingerprint.map_err(refused)?,
         })
     }
@@ -207,12 +212,18 @@ pub(crate) fn bytes_per_number(dir: &Path, storage: Storage) -> (f64, f64) {
     (if quantised { NF4_BYTES } else { table }, table)
 }
 
-/// A model, adapter or template that cannot be used: exit 4; a file that cannot be read or written, and a
-/// computation that ran away: exit 1.
+/// A model, adapter or template that cannot be used: exit 4; a file that cannot be read or written, a
+/// computation that ran away, and a device that failed: exit 1.
 pub(crate) fn refused(error: ModelError) -> Failure {
     let exit = match error {
-        ModelError::Io { .. } | ModelError::Write(_) | ModelError::NonFinite(_) => Exit::Failed,
+        ModelError::Io { .. } | ModelError::Write(_) | ModelError::NonFinite(_) | ModelError::Device(_) => {
+            Exit::Failed
+        }
         _ => Exit::Refused,
     };
-    Failure::new(exit, error.to_string())
+    let failure = Failure::new(exit, error.to_string());
+    match error {
+        ModelError::Device(_) => failure.hint(device::HINT),
+        _ => failure,
+    }
 }

@@ -14,6 +14,7 @@ use crate::args::{Args, SettingFlags};
 use crate::base::{self, Base, check_made_for, refused};
 use crate::checkpoint::Checkpoints;
 use crate::curves::{self, Places};
+use crate::device;
 use crate::engine::{self, Request};
 use crate::gather::{self, Gathered, gather};
 use crate::memory;
@@ -52,11 +53,12 @@ pub(crate) fn run(ctx: &Ctx, args: &Args, data: &Path, out: &Path) -> Result<Out
         let shape = memory::shape((&base_dir, &shape), &adapter, &settings, rows);
         report.memory = Some(memory::check(&shape, &settings, &order)?);
     }
-    let base = Base::load(&base_dir, settings.storage())?;
+    let base = device::load(&base_dir, settings.storage(), settings.place)?;
     adapter.prepare(&base.model, Threads::new(train::threads(settings.train.threads)));
     start.map_or(Ok(()), |dir| check_made_for(dir, &base_dir, Some(&base.fingerprint)))?;
     report.base_fingerprint.clone_from(&base.fingerprint);
     report.base_held = base.held();
+    report.device = device::said(settings.place);
     report.add_form(&adapter, &base.model.config);
     if ctx.dry_run {
         report.steps = settings.max_steps.unwrap_or(usize::MAX).min(order.total_steps());
@@ -180,6 +182,7 @@ impl Run<'_> {
         let job = Job {
             ctx,
             model: &base.model,
+            device: base.device.as_ref(),
             examples: &gathered.examples,
             evaluation,
             order,

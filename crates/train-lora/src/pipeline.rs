@@ -29,7 +29,7 @@ use crate::seals::Seals;
 use crate::select::{self, Accepted, Candidates};
 use crate::settings::Settings;
 use crate::train::{self, Job, News, Trained};
-use crate::{gather, holdout, measure, memory};
+use crate::{device, gather, holdout, measure, memory};
 
 /// Rows on which the speed is measured.
 const PROBE_ROWS: usize = 32;
@@ -188,7 +188,7 @@ impl Night {
         let speed = if measure || draft.has_older() {
             let rows = draft.probe(PROBE_ROWS, &text);
             let adapter = fresh(base, settings)?;
-            Some(measure::tokens_per_s(ctx, &base.model, &adapter, &rows, settings)?)
+            Some(measure::tokens_per_s(ctx, base, &adapter, &rows, settings)?)
         } else {
             None
         };
@@ -244,7 +244,7 @@ fn enough(rows: usize, settings: &Settings, dropped: &[Dropped]) -> Result<(), F
 fn load_base(ctx: &Ctx, args: &Args, settings: &Settings) -> Result<Base, Failure> {
     let dir = args.paths.base.clone().map_or_else(|| ctx.base(), Ok)?;
     memory::check_base(&dir, settings)?;
-    Base::load(&dir, settings.storage())
+    device::load(&dir, settings.storage(), settings.place)
 }
 
 /// A fresh adapter, ready to be trained.
@@ -353,6 +353,7 @@ fn train(
 ) -> Result<Trained, Failure> {
     let adapter = fresh(base, settings)?;
     report.add_form(&adapter, &base.model.config);
+    report.device = device::said(settings.place);
     report.warnings.iter().for_each(|warning| log.say(ctx, &format!("warning: {warning}")));
     let order = plan.order(settings);
     if let Some(engine) = &settings.engine {
@@ -385,6 +386,7 @@ fn train(
     let job = Job {
         ctx,
         model: &base.model,
+        device: base.device.as_ref(),
         examples: &rows.examples,
         evaluation: &rows.evaluation,
         order,

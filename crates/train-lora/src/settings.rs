@@ -3,12 +3,13 @@
 use nightshift_core::config::Train;
 use nightshift_core::random::sha256_hex;
 use nightshift_core::{Ctx, Failure};
-use nightshift_model::{Adapter, ModelConfig, Storage};
+use nightshift_model::{Adapter, ModelConfig, Place, Storage};
 use serde_json::{Value, json};
 
 use crate::args::SettingFlags;
 use crate::base;
 use crate::control::Control;
+use crate::device;
 use crate::engine::EngineSettings;
 use crate::objective::Objective;
 use crate::order::Order;
@@ -34,6 +35,8 @@ pub(crate) struct Settings {
     pub(crate) control: Control,
     /// What is learned from the rows.
     pub(crate) objective: Objective,
+    /// Where the arithmetic is done. No part of the identity: it changes last bits, as `threads` does.
+    pub(crate) place: Place,
     /// Who trains, when it is not this program.
     pub(crate) engine: Option<EngineSettings>,
 }
@@ -47,6 +50,7 @@ impl Settings {
         flags.engine.overlay(&mut train)?;
         check(&train)?;
         let engine = EngineSettings::new(&train)?;
+        let place = device::place(&train)?;
         let pack_len = flags.pack_len.filter(|_| flags.packing);
         if pack_len == Some(0) || flags.max_steps == Some(0) {
             return Err(Failure::usage("--pack-len and --max-steps must be above 0"));
@@ -62,6 +66,7 @@ impl Settings {
             control,
             // Another one comes with the direct form.
             objective: Objective::Imitate,
+            place,
             engine,
         })
     }
@@ -157,6 +162,7 @@ fn overlay(train: &mut Train, flags: &SettingFlags) {
     set(&mut train.quantize, flags.quantize.as_ref());
     set(&mut train.checkpoint_steps, flags.checkpoint_steps.as_ref());
     set(&mut train.threads, flags.threads.as_ref());
+    set(&mut train.device, flags.device.as_ref());
 }
 
 fn check(train: &Train) -> Result<(), Failure> {

@@ -4,12 +4,14 @@
 //! the answer tokens of the whole window, dropout follows from seed, step and pass, and a checkpoint holds
 //! adapter, moments and curves to the last bit, so a resumed run ends with the same bytes as an undisturbed one.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use nightshift_core::config::Schedule as Shape;
 use nightshift_core::{Ctx, Failure, random};
 use nightshift_model::{
-    AdamW, Adapter, Grads, Loss, Model, ModelError, Schedule, ScheduleKind, Workspace, loss_and_grads,
+    AdamW, Adapter, DeviceModel, Grads, Loss, Model, ModelError, Schedule, ScheduleKind, Workspace,
+    loss_and_grads,
 };
 use rand::RngExt;
 use serde::Serialize;
@@ -45,6 +47,8 @@ pub(crate) struct Job<'a> {
     pub(crate) ctx: &'a Ctx,
     /// The frozen base.
     pub(crate) model: &'a Model,
+    /// The same on the device that computes, if one does.
+    pub(crate) device: Option<&'a Arc<DeviceModel>>,
     /// Rows, then the pool.
     pub(crate) examples: &'a [Encoded],
     /// Rows that are evaluated on while training; may be none.
@@ -212,7 +216,7 @@ impl<'a> Run<'a> {
             optimiser: AdamW::new(BETA1, BETA2, EPSILON, train.weight_decay),
             schedule: Schedule { kind, warmup: train.warmup_steps, total: job.order.total_steps() },
             grads: Grads::lora(&adapter),
-            workspace: variant::workspace(train, threads(train.threads)),
+            workspace: variant::workspace(train, threads(train.threads), job.device),
             lengths: job.examples.iter().map(Encoded::tokens).collect(),
             epoch: None,
             steps: Vec::new(),
@@ -359,8 +363,8 @@ impl<'a> Run<'a> {
             self.warnings.push(text);
         }
         say(News::Step(&step));
-        // Behind the first step, so that nobody waits for it.
-        if self.peak_gflops.is_none() {
+        // Behind the first step, so that nobody waits for it. It says nothing about a device.
+        if self.peak_gflops.is_none() && self.job.device.is_none() {
             let expected_s = step.seconds * (self.last() - done) as f64;
             let threads = threads(self.job.settings.train.threads);
             self.peak_gflops = Some(speed::peak_gflops(self.job.model, threads, expected_s));

@@ -311,6 +311,8 @@ pub struct Train {
     pub max_memory: Option<String>,
     /// Threads; 0 takes every core.
     pub threads: usize,
+    /// Where the arithmetic is done: `cpu`, `cuda` or `cuda:N`.
+    pub device: String,
     /// Who trains.
     pub engine: Engine,
     /// Program and arguments of `engine: command`; `{job}`, `{out}` and `{base}` stand for folders.
@@ -362,6 +364,7 @@ impl Default for Train {
             keep: Keep::Best,
             max_memory: None,
             threads: 0,
+            device: "cpu".to_owned(),
             engine: Engine::Builtin,
             engine_command: Vec::new(),
             engine_minutes: 120.0,

@@ -168,7 +168,7 @@ fn measure(
         if held_out.is_empty() { ("train", own.as_slice()) } else { ("eval", held_out) };
     let threads = threads(request.settings.train.threads);
     let nll = |adapter: Option<&Adapter>| {
-        let loss = measure::evaluate(request.ctx, &request.base.model, adapter, examples, threads)?;
+        let loss = measure::evaluate(request.ctx, request.base, adapter, examples, threads)?;
         Ok::<f64, Failure>(loss.nll_sum / loss.tokens as f64)
     };
     let (nll_base, nll_adapter) = (nll(None)?, nll(Some(&returned.adapter))?);
