@@ -4,6 +4,7 @@
 
 mod control;
 mod data;
+mod device;
 mod direct;
 mod engine;
 mod examples;
