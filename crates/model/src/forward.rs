@@ -6,22 +6,20 @@
 use crate::attention::{self, Heads};
 use crate::cache::LayerCache;
 use crate::config::ModelConfig;
+use crate::draws::Draws;
 use crate::error::{ModelError, Result};
-use crate::linear::{self, Dropout, Kept, LinearScratch, LoraUse, mix};
+use crate::linear::{self, Kept, LinearScratch, LoraUse};
 use crate::lora::{Adapter, Target};
 use crate::matmul::Store;
 use crate::norm;
 use crate::params::{LayerWeights, Model};
 use crate::real::Real;
 use crate::rope::Turn;
-use crate::simd::{Kernel, all_finite, vectorised};
+use crate::simd::all_finite;
 use crate::swiglu;
 use crate::threads::Threads;
 use crate::timing::{self, Part};
-use crate::workspace::{Extent, LayerActs, Workspace, copy_into, fit};
-
-/// Keeps the noise on embeddings apart from every dropout mask of the same seed.
-const NOISE_KEY: u64 = 0x6E65_6674_756E_6521;
+use crate::workspace::{LayerActs, Workspace, copy_into, fit};
 
 /// What a forward pass is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,7 +36,8 @@ pub(crate) struct Stack<'a, T> {
     pub(crate) model: &'a Model<T>,
     pub(crate) adapter: Option<&'a Adapter<T>>,
     pub(crate) purpose: Purpose,
-    pub(crate) dropout_seed: u64,
+    /// The random numbers of a training pass.
+    pub(crate) draws: Option<&'a Draws>,
 }
 
 impl<'a, T: Real> Stack<'a, T> {
@@ -47,9 +46,9 @@ impl<'a, T: Real> Stack<'a, T> {
         let adapter = self.adapter?;
         let module = adapter.module(layer, target)?;
         let rate = adapter.config.dropout;
-        let on = self.purpose == Purpose::Train && rate > 0.0;
-        let key = || mix(self.dropout_seed ^ mix((layer * Target::ALL.len() + target as usize) as u64 + 1));
-        Some(LoraUse { module, dropout: on.then(|| Dropout { rate, key: key() }) })
+        let last = layer + 1 == self.model.config.num_layers;
+        let draws = self.draws.filter(|_| rate > 0.0);
+        Some(LoraUse { module, dropout: draws.map(|draws| draws.dropout(rate, (layer, target), last)) })
     }
 
     pub(crate) fn heads(&self, layer: usize) -> Heads {
@@ -81,8 +80,8 @@ pub(crate) fn forward<T: Real>(
         let token = token as usize;
         weights.embed.dequantise_rows(token..token + 1, row);
     }
-    if keep && ws.noise > 0.0 {
-        add_noise(ws, hidden);
+    if let Some(draws) = stack.draws.filter(|_| ws.noise > 0.0) {
+        draws.add_noise(ws.noise, &ws.extents, &mut ws.x);
     }
     for index in 0..config.num_layers {
         let slot = if slots == 1 { 0 } else { index };
@@ -121,33 +120,6 @@ pub(crate) fn again<T: Real>(stack: &Stack<'_, T>, index: usize, ws: &mut Worksp
     std::mem::swap(&mut ws.layers[0].x, &mut ws.inputs[index]);
     run_layer(stack, index, 0, None, ws);
     0
-}
-
-/// Adds the noise of [`Workspace::set_noise`] to the embeddings in `ws.x`, laid out by `ws.extents`.
-pub(crate) fn add_noise<T: Real>(ws: &mut Workspace<T>, hidden: usize) {
-    let key = mix(ws.dropout_seed ^ NOISE_KEY);
-    let mut start = 0;
-    for &Extent { rows, tokens } in &ws.extents {
-        let size = ws.noise / ((tokens * hidden) as f64).sqrt();
-        let part = &mut ws.x[start..start + rows * hidden];
-        vectorised(Noise, (key.wrapping_add(start as u64), size, part));
-        start += rows * hidden;
-    }
-}
-
-/// x += size * (uniform between -1 and 1), a number for each counter from the key on.
-struct Noise;
-
-impl<T: Real> Kernel<(u64, f64, &mut [T])> for Noise {
-    type Output = ();
-
-    #[inline(always)]
-    fn run((key, size, x): (u64, f64, &mut [T])) {
-        for (index, x) in x.iter_mut().enumerate() {
-            let share = (mix(key.wrapping_add(index as u64)) >> 11) as f64 * 0.5_f64.powi(52);
-            *x += T::from_f64(size * (share - 1.0));
-        }
-    }
 }
 
 /// Why a forward pass gave something that is not finite: the first layer whose residual is not.

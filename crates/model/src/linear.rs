@@ -4,36 +4,27 @@
 //! dB += s dyᵀ u; du = s dy B; dA += duᵀ x; dx = dy W + du A; dW += dyᵀ x; db += column sums of dy.
 //! Which of these are computed is decided by which gradients are asked for: LoRA training is full
 //! training with dW off. Dropout, if any, acts on the input of A only, with a mask that is computed
-//! from a counter, so the backward pass finds the same one. DoRA scales each output: see [`crate::dora`].
+//! from counters ([`crate::draws`]), so the backward pass finds the same one. DoRA scales each output: see [`crate::dora`].
 //! Under DoRA dropout acts on W as well, in what the scaling adds (as PEFT has it):
 //! y = x Wᵀ + b + g * (x' Wᵀ + s u Bᵀ) - x' Wᵀ with x' the dropped x and g = m / n.
 
 use crate::dora;
+use crate::draws::Dropout;
 use crate::grads::LoraGrad;
 use crate::lora::LoraModule;
 use crate::matmul::{Mat, MatMut, Store, matmul};
 use crate::packed;
 use crate::params::Linear;
 use crate::real::Real;
-use crate::simd::{Kernel, vectorised};
 use crate::threads::Threads;
 use crate::timing::{self, Part};
 use crate::workspace::fit;
-
-/// Dropout of one module in one pass.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Dropout {
-    /// Probability of dropping an element.
-    pub(crate) rate: f32,
-    /// Different for each pass, layer and projection.
-    pub(crate) key: u64,
-}
 
 /// LoRA of one layer in one pass: the factors, and dropout while training.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct LoraUse<'a, T> {
     pub(crate) module: &'a LoraModule<T>,
-    pub(crate) dropout: Option<Dropout>,
+    pub(crate) dropout: Option<Dropout<'a>>,
 }
 
 /// What a module keeps for its backward pass.
@@ -70,7 +61,7 @@ pub(crate) fn forward<T: Real>(
         let x = match dropout {
             None => x,
             Some(dropout) => {
-                drop_elements(dropout, x, dropped);
+                dropout.apply(x, dropped);
                 dropped
             }
         };
@@ -202,7 +193,7 @@ pub(crate) fn input_gradient<T: Real>(
         store = Store::Add;
     }
     matmul(threads, MatMut::new(du_a, input), store, T::ONE, du, a);
-    drop_elements(dropout, du_a, dropped);
+    dropout.apply(du_a, dropped);
     crate::simd::add(dx, dropped);
 }
 
@@ -232,7 +223,7 @@ pub(crate) fn parameter_gradients<T: Real>(
     let x = match dropout {
         None => x,
         Some(dropout) => {
-            drop_elements(dropout, x, dropped);
+            dropout.apply(x, dropped);
             dropped
         }
     };
@@ -254,35 +245,4 @@ pub(crate) fn parameter_gradients<T: Real>(
     }
     let (du_t, x) = (Mat::new(du, rows, rank).t(), Mat::new(x, rows, input));
     matmul(threads, MatMut::new(&mut grad.a, input), Store::Add, T::ONE, du_t, x);
-}
-
-/// out := x with elements zeroed at the dropout's rate, the others divided by (1 - rate).
-fn drop_elements<T: Real>(dropout: Dropout, x: &[T], out: &mut Vec<T>) {
-    out.resize(x.len(), T::ZERO);
-    vectorised(DropElements, (dropout, x, out.as_mut_slice()));
-}
-
-struct DropElements;
-
-impl<T: Real> Kernel<(Dropout, &[T], &mut [T])> for DropElements {
-    type Output = ();
-
-    #[inline(always)]
-    fn run((dropout, x, out): (Dropout, &[T], &mut [T])) {
-        let keep = T::from_f64(1.0 / (1.0 - f64::from(dropout.rate)));
-        let limit = (f64::from(dropout.rate) * 2.0_f64.powi(32)) as u64;
-        for (index, (out, &x)) in out.iter_mut().zip(x).enumerate() {
-            let hash = mix(dropout.key.wrapping_add(index as u64)) >> 32;
-            *out = if hash < limit { T::ZERO } else { x * keep };
-        }
-    }
-}
-
-/// The finaliser of SplitMix64 (Steele, Lea & Flood 2014): a well-mixed number for each counter.
-#[inline(always)]
-pub(crate) fn mix(counter: u64) -> u64 {
-    let z = counter.wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    let z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    z ^ (z >> 31)
 }

@@ -8,7 +8,6 @@
 //! which no scored position can see.
 
 use crate::batch::Packed;
-use crate::linear::mix;
 use crate::real::Real;
 use crate::threads::Threads;
 use crate::workspace::{Extent, Workspace};
@@ -41,6 +40,7 @@ pub(crate) fn shares(batch: &Packed, threads: Threads) -> Vec<Share> {
         let Share { batch: part, segments, extents } = &mut shares[owner];
         extents.push(Extent { rows: range.len(), tokens });
         part.starts.push(part.tokens.len());
+        part.draws.push(batch.draws[index]);
         part.tokens.extend_from_slice(&batch.tokens[range.clone()]);
         part.labels.extend_from_slice(&batch.labels[range]);
         segments.push(index);
@@ -88,8 +88,8 @@ pub(crate) fn run<T: Real, S: Send, R: Send>(
         return shares.iter().zip(states).map(|(share, state)| work(share, state, ws)).collect();
     }
     ws.helpers.resize_with(shares.len(), || Workspace::new(1));
-    for (index, helper) in ws.helpers.iter_mut().enumerate() {
-        helper.dropout_seed = mix(ws.dropout_seed.wrapping_add(index as u64));
+    for helper in &mut ws.helpers {
+        helper.dropout_seed = ws.dropout_seed;
         (helper.noise, helper.checkpointing) = (ws.noise, ws.checkpointing);
     }
     let mut results: Vec<Option<R>> = shares.iter().map(|_| None).collect();

@@ -2,6 +2,7 @@
 
 use crate::backward::backward;
 use crate::batch::{Packed, check_tokens};
+use crate::draws::Draws;
 use crate::error::{ModelError, Result};
 use crate::forward::{Purpose, Stack, checked, forward};
 use crate::grads::Grads;
@@ -47,8 +48,8 @@ pub(crate) fn compute_loss_and_grads<T: Real>(
 ) -> Result<Loss> {
     let shares = shares(batch, ws.threads);
     let losses = run_with_grads(&shares, grads, ws, |share, grads, ws| {
-        let stack = Stack { model, adapter, purpose: Purpose::Train, dropout_seed: ws.dropout_seed };
-        one_share(&stack, share, scale, grads, ws)
+        let draws = Draws::new(ws.dropout_seed, &share.batch);
+        one_share(&training(model, adapter, &draws), share, scale, grads, ws)
     });
     let mut total = Loss::default();
     for loss in losses {
@@ -135,11 +136,10 @@ pub(crate) fn compute_sequence_grads<T: Real>(
         return Err(ModelError::Input("sequences are weighed while an adapter is trained only".to_owned()));
     }
     let shares = shares(batch, ws.threads);
-    let stack =
-        |seed: u64| Stack { model, adapter: Some(adapter), purpose: Purpose::Train, dropout_seed: seed };
     // Forward on every thread, up to the gradient of the unweighted loss by the final norm's output.
     let parts = share::run(&shares, vec![(); shares.len()], ws, |share, (), ws| {
-        sequence_losses(&stack(ws.dropout_seed), share, ws)
+        let draws = Draws::new(ws.dropout_seed, &share.batch);
+        sequence_losses(&training(model, Some(adapter), &draws), share, ws)
     });
     let losses = gather_losses(batch, &shares, parts)?;
     let weights = weigh(&losses);
@@ -152,9 +152,19 @@ pub(crate) fn compute_sequence_grads<T: Real>(
             let segment = share.segments[segment_of(&share.batch, *row)];
             crate::simd::scale(dh, T::from_f64(weights[segment]));
         }
-        backward(&stack(ws.dropout_seed), &share.batch.tokens, grads, ws);
+        let draws = Draws::new(ws.dropout_seed, &share.batch);
+        backward(&training(model, Some(adapter), &draws), &share.batch.tokens, grads, ws);
     });
     Ok(losses)
+}
+
+/// A pass that a backward pass follows.
+const fn training<'a, T>(
+    model: &'a Model<T>,
+    adapter: Option<&'a Adapter<T>>,
+    draws: &'a Draws,
+) -> Stack<'a, T> {
+    Stack { model, adapter, purpose: Purpose::Train, draws: Some(draws) }
 }
 
 /// Negative log-likelihood of the labels of each sequence of `batch`. No dropout.
@@ -177,7 +187,7 @@ pub(crate) fn compute_evaluation<T: Real>(
     ws: &mut Workspace<T>,
 ) -> Result<Vec<Loss>> {
     let shares = shares(batch, ws.threads);
-    let stack = Stack { model, adapter, purpose: Purpose::Infer, dropout_seed: 0 };
+    let stack = Stack { model, adapter, purpose: Purpose::Infer, draws: None };
     let states = vec![(); shares.len()];
     let parts = share::run(&shares, states, ws, |share, (), ws| sequence_losses(&stack, share, ws));
     gather_losses(batch, &shares, parts)
@@ -241,7 +251,7 @@ pub(crate) fn compute_logits<T: Real>(
     let mut ws = Workspace::new(1);
     ws.lay_out_after(config, 0, tokens.len());
     ws.rows.extend(0..tokens.len());
-    let stack = Stack { model, adapter, purpose: Purpose::Infer, dropout_seed: 0 };
+    let stack = Stack { model, adapter, purpose: Purpose::Infer, draws: None };
     forward(&stack, tokens, None, &mut ws);
     let mut logits = vec![T::ZERO; tokens.len() * config.vocab_size];
     let hidden = Mat::new(&ws.hidden, tokens.len(), config.hidden_size);

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Subcommand, ValueEnum};
-use nightshift_core::config::{Dtype, Quantize, Schedule};
+use nightshift_core::config::{Dtype, Overlong, Quantize, Schedule};
 
 use crate::control::ControlFlags;
 use crate::engine::EngineFlags;
@@ -230,18 +230,6 @@ pub enum LossOn {
     AllAnswers,
 }
 
-/// What becomes of examples longer than the limit.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-pub enum Overlong {
-    /// Left out, by name
-    #[default]
-    Drop,
-    /// Cut from the left of the prompt, never in the last answer
-    Truncate,
-    /// Refused
-    Error,
-}
-
 /// What becomes of rows that match an evaluation item.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub enum Contaminated {
@@ -254,13 +242,13 @@ pub enum Contaminated {
 
 /// What of a data file becomes what.
 #[derive(Debug, Clone, Default, PartialEq, clap::Args)]
-#[command(next_help_heading = "Direct form: rows")]
+#[command(next_help_heading = "Rows (all but --overlong: direct form)")]
 pub struct RowFlags {
     /// Turns that are learned; a row whose turns carry `weight` decides itself [default: last-answer]
     #[arg(long, value_name = "TURNS", requires = "data")]
     pub loss_on: Option<LossOn>,
     /// What becomes of examples longer than --max-length or the model's context [default: drop]
-    #[arg(long, value_name = "POLICY", requires = "data")]
+    #[arg(long, value_name = "POLICY")]
     pub overlong: Option<Overlong>,
     /// Leave out rows that say the same as an earlier one; without it they are counted
     #[arg(long, requires = "data")]
@@ -272,13 +260,14 @@ pub struct RowFlags {
 
 /// What else takes part in a training, and what must not.
 #[derive(Debug, Clone, Default, PartialEq, clap::Args)]
-#[command(next_help_heading = "Direct form: mix")]
+#[command(next_help_heading = "Mix (all but --replay: direct form)")]
 pub struct MixFlags {
-    /// Rows to repeat beside those of --data, so that they are not unlearned; drawn anew in each epoch
-    #[arg(long, value_name = "FILE", requires = "data")]
+    /// Rows to repeat beside those of --data, so that they are not unlearned; drawn anew in each epoch.
+    /// Without --data: conversations that join the answers a night replays
+    #[arg(long, value_name = "FILE")]
     pub replay: Option<PathBuf>,
     /// Share of replayed rows in each epoch [default: 0.3]
-    #[arg(long, value_name = "P", requires = "replay")]
+    #[arg(long, value_name = "P", requires_all = ["data", "replay"])]
     pub replay_share: Option<f64>,
     /// Compare with the questions of this file too; the home's evaluation sets always are
     #[arg(long, value_name = "FILE", requires = "data")]

@@ -18,7 +18,6 @@ use crate::device;
 use crate::engine::{self, Request};
 use crate::gather::{self, Gathered, gather};
 use crate::memory;
-use crate::objective::Objective;
 use crate::order::Order;
 use crate::publish::{Folder, METRICS};
 use crate::report::TrainReport;
@@ -34,11 +33,7 @@ pub(crate) fn run(ctx: &Ctx, args: &Args, data: &Path, out: &Path) -> Result<Out
     settings.control.stop_after_minutes = args.settings.max_minutes;
     let base_dir = args.paths.base.clone().map_or_else(|| ctx.base(), Ok)?;
     check_out(out)?;
-    settings.objective = Objective::new(&args.objective)?;
-    if settings.engine.is_some() && settings.objective != Objective::Imitate {
-        return Err(Failure::usage("an external trainer imitates answers: it knows no --objective")
-            .hint("leave out --engine, or --objective"));
-    }
+    settings.learning(args)?;
     let shape = base::shape(&base_dir)?;
     let start = args.paths.init_adapter.as_deref();
     let mut adapter = match start {

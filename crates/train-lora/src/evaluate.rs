@@ -1,5 +1,6 @@
 //! `evaluate`: the mean loss on the answers of a file, of the base or of an adapter on it.
 
+use nightshift_core::config::Overlong;
 use nightshift_core::{Ctx, Failure, Outcome};
 use nightshift_model::Place;
 use serde::Serialize;
@@ -61,7 +62,7 @@ pub(crate) fn run(ctx: &Ctx, args: &EvaluateArgs) -> Result<Outcome, Failure> {
     let place = args.device.as_deref().map_or(Ok(Place::Host), device::named)?;
     let base_dir = args.base.clone().map_or_else(|| ctx.base(), Ok)?;
     let max_length = args.max_length.unwrap_or(ctx.config.train.max_length);
-    let rules = args.rows.rules(&MixFlags::default(), max_length);
+    let rules = args.rows.rules(&MixFlags::default(), max_length, Overlong::Drop);
     let template = args.rows.chat_template.as_deref();
     let text = TextSource { base: &base_dir, template, now: ctx.clock.now() };
     let set = data::load(&args.data, text, rules, None, &Seals::none())?;

@@ -1,6 +1,7 @@
 //! What `--json` prints and what the folder's two metric files hold.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use nightshift_core::Ctx;
 use nightshift_core::clock::rfc3339;
@@ -8,7 +9,7 @@ use nightshift_model::{Adapter, ModelConfig};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::base::HeldBase;
+use crate::base::{self, HeldBase};
 use crate::data::{DataSet, Dropped};
 use crate::engine::EngineReport;
 use crate::memory::Estimate;
@@ -342,6 +343,7 @@ pub(crate) fn config_json(
     places: [String; 3],
 ) -> Value {
     let [base, data, out] = places;
+    let quantized_from = base::quantized_from(Path::new(&base));
     let train = &settings.train;
     json!({
         "base_model": base,
@@ -375,6 +377,7 @@ pub(crate) fn config_json(
         "seed": settings.seed,
         "settings_sha256": settings.digest(),
         "base_fingerprint": report.base_fingerprint,
+        "base_quantized_from": quantized_from,
         "dataset_sha256": report.dataset_sha256,
     })
 }

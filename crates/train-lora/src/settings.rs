@@ -6,7 +6,7 @@ use nightshift_core::{Ctx, Failure};
 use nightshift_model::{Adapter, ModelConfig, Place, Storage};
 use serde_json::{Value, json};
 
-use crate::args::SettingFlags;
+use crate::args::{Args, SettingFlags};
 use crate::base;
 use crate::control::Control;
 use crate::device;
@@ -64,11 +64,23 @@ impl Settings {
             max_steps: flags.max_steps,
             shuffle,
             control,
-            // Another one comes with the direct form.
+            // See `learning`.
             objective: Objective::Imitate,
             place,
             engine,
         })
+    }
+
+    /// Lays over them what both forms take besides [`SettingFlags`]: what is learned, and what becomes of rows
+    /// that are too long.
+    pub(crate) fn learning(&mut self, args: &Args) -> Result<(), Failure> {
+        self.train.overlong = args.rows.overlong.unwrap_or(self.train.overlong);
+        self.objective = Objective::new(&self.train, &args.objective)?;
+        if self.engine.is_some() && self.objective != Objective::Imitate {
+            return Err(Failure::usage("an external trainer imitates answers: it knows no train.objective")
+                .hint("leave out --engine, or --objective"));
+        }
+        Ok(())
     }
 
     /// How the base is held.
@@ -117,6 +129,7 @@ impl Settings {
             "max_grad_norm": train.max_grad_norm,
             "max_minutes": train.max_minutes,
             "max_length": train.max_length,
+            "overlong": train.overlong,
             "replay_ratio": train.replay_ratio,
             "replay_above": train.replay_above,
             "dtype": train.dtype,

@@ -1,7 +1,7 @@
 //! The training loop: windows of rows to optimiser steps, with checkpoints in between.
 //!
 //! Owns what makes a run repeatable: the order comes from the seed, every pass of a window is weighted by
-//! the answer tokens of the whole window, dropout follows from seed, step and pass, and a checkpoint holds
+//! the answer tokens of the whole window, dropout follows from seed, step and row, and a checkpoint holds
 //! adapter, moments and curves to the last bit, so a resumed run ends with the same bytes as an undisturbed one.
 
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use std::time::Duration;
 use nightshift_core::config::Schedule as Shape;
 use nightshift_core::{Ctx, Failure, random};
 use nightshift_model::{
-    AdamW, Adapter, DeviceModel, Grads, Loss, Model, ModelError, Schedule, ScheduleKind, Workspace,
+    AdamW, Adapter, DeviceModel, Grads, Loss, Model, ModelError, Packed, Schedule, ScheduleKind, Workspace,
     loss_and_grads,
 };
 use rand::RngExt;
@@ -380,6 +380,7 @@ impl<'a> Run<'a> {
         let started = clock.elapsed();
         let answer_tokens: usize = window.iter().map(|&row| job.examples[row].answer_tokens()).sum();
         self.grads.zero();
+        self.workspace.set_dropout_seed(self.dropout_seed());
         let (loss, rewards) = match job.settings.objective {
             Objective::Imitate => (self.imitate(window, answer_tokens)?, None),
             Objective::Dpo(_) | Objective::Kto(_) => {
@@ -428,10 +429,9 @@ impl<'a> Run<'a> {
     fn imitate(&mut self, window: &[usize], answer_tokens: usize) -> Result<Loss, Failure> {
         let job = self.job;
         let mut loss = Loss::default();
-        for (number, pass) in job.order.passes(window, &self.lengths).iter().enumerate() {
+        for pass in &job.order.passes(window, &self.lengths) {
             job.ctx.stop.check()?;
-            self.workspace.set_dropout_seed(self.dropout_seed(number));
-            let batch = pack(pass.iter().map(|&row| &job.examples[row]));
+            let batch = drawing(job, pass);
             let scale = 1.0 / answer_tokens as f32;
             loss += loss_and_grads(
                 job.model,
@@ -446,9 +446,9 @@ impl<'a> Run<'a> {
         Ok(loss)
     }
 
-    /// Seed of the masks of one pass: a pure function of the run's seed, the step and the pass.
-    fn dropout_seed(&self, pass: usize) -> u64 {
-        random::rng(self.job.settings.seed, &format!("dropout {} {pass}", self.steps.len())).random()
+    /// Seed of the masks and the noise of the step at hand.
+    fn dropout_seed(&self) -> u64 {
+        random::rng(self.job.settings.seed, &format!("dropout {}", self.steps.len())).random()
     }
 
     /// NaN or infinity: names step, tensor and rows. While the adapter is `sound`, as it is until the
@@ -544,6 +544,17 @@ impl<'a> Run<'a> {
         self.adapter.prepare(self.job.model, self.workspace.threads());
         Ok(())
     }
+}
+
+/// Rows laid end to end. What each of them draws in a step follows from its number, so it is the same
+/// however the rows of the step are cut into passes and shared among threads.
+fn drawing(job: &Job<'_>, rows: &[usize]) -> Packed {
+    let mut batch = pack(rows.iter().map(|&row| &job.examples[row]));
+    let numbers = rows.iter().flat_map(|&row| {
+        (0..job.examples[row].examples().count()).map(move |side| 2 * row as u64 + side as u64)
+    });
+    batch.draws = numbers.collect();
+    batch
 }
 
 /// The wall clock, in seconds since 1970.

@@ -11,8 +11,8 @@ use super::ops::{self, Rope};
 use super::{DeviceModel, Number};
 use crate::attention::Heads;
 use crate::batch::Packed;
+use crate::draws::Draws;
 use crate::error::{ModelError, Result};
-use crate::forward::add_noise;
 use crate::grads::Grads;
 use crate::lora::Adapter;
 use crate::loss::Loss;
@@ -167,9 +167,8 @@ impl<'a> Pass<'a> {
         let index = |rows: &[u32]| Tensor::from_slice(rows, rows.len(), device);
         let mut x = model.embed.select(&index(&batch.tokens)?)?;
         if let Some(ws) = train.filter(|ws| ws.noise > 0.0) {
-            ws.extents.clone_from(&share.extents);
             fit(&mut ws.x, x.elem_count()).fill(T::ZERO);
-            add_noise(ws, config.hidden_size);
+            Draws::new(ws.dropout_seed, batch).add_noise(ws.noise, &share.extents, &mut ws.x);
             x = (x + Tensor::from_slice(&ws.x, (batch.tokens.len(), config.hidden_size), device)?)?;
         }
         let heads: Vec<Heads> = (0..config.num_layers).map(|layer| Heads::of(config, layer)).collect();

@@ -11,7 +11,7 @@ use nightshift_model::{
     kto_loss_and_grads,
 };
 
-use super::{Failure, Job, ModelError, Objective, Run, refused};
+use super::{Failure, Job, ModelError, Objective, Run, drawing, refused};
 use crate::data::{Encoded, Verdict};
 use crate::measure::{evaluation_passes, pack};
 use crate::objective::Rewards;
@@ -45,10 +45,9 @@ impl Run<'_> {
         };
         let scale = 1.0 / window.len() as f64;
         let mut sum = PreferenceSum::default();
-        for (number, pass) in job.order.passes(window, &self.lengths).iter().enumerate() {
+        for pass in &job.order.passes(window, &self.lengths) {
             job.ctx.stop.check()?;
-            self.workspace.set_dropout_seed(self.dropout_seed(number));
-            let batch = pack(pass.iter().map(|&row| &job.examples[row]));
+            let batch = drawing(job, pass);
             let reference: Vec<f64> =
                 pass.iter().flat_map(|&row| self.references[row].iter().copied()).collect();
             let (models, grads, ws) = ((job.model, &self.adapter), &mut self.grads, &mut self.workspace);

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test panics on anything unexpected")]
 
+mod bad_input;
 mod control;
 mod data;
 mod device;
@@ -17,5 +18,6 @@ mod preference;
 mod repeat;
 mod resume;
 mod sealed;
+mod semantics;
 mod variant;
 mod world;
