@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use nightshift_core::random::sha256_hex;
 use nightshift_core::{Ctx, Failure, OrFail, env, files};
-use nightshift_model::{Family, Model, ModelConfig, Tokenizer};
+use nightshift_model::{Model, ModelConfig, Tokenizer};
 
 use crate::fit::{Fitted, Recipe, fit};
 use crate::material::Material;
@@ -148,28 +148,14 @@ fn shape(tokenizer: &Tokenizer) -> Result<ModelConfig, Failure> {
     let [hidden_size, intermediate_size, num_layers, num_heads] = SHAPE;
     let end =
         tokenizer.token_id(END_TOKEN).ok_or_else(|| Failure::failed("the tokenizer has no end token"))?;
-    Ok(ModelConfig {
-        family: Family::Llama,
+    let plain = ModelConfig::llama(
         hidden_size,
         intermediate_size,
         num_layers,
-        num_heads,
-        num_kv_heads: num_heads,
-        head_dim: hidden_size / num_heads,
-        vocab_size: tokenizer.vocab_size(),
-        max_position_embeddings: 1024,
-        rms_norm_eps: 1e-5,
-        rope_theta: 10_000.0,
-        rope_scaling: None,
-        qkv_bias: false,
-        o_bias: false,
-        mlp_bias: false,
-        qk_norm: false,
-        sliding_window: vec![None; num_layers],
-        tie_word_embeddings: true,
-        bos_token_id: None,
-        eos_token_ids: vec![end],
-    })
+        [num_heads; 2],
+        tokenizer.vocab_size(),
+    );
+    Ok(ModelConfig { max_position_embeddings: 1024, eos_token_ids: vec![end], ..plain })
 }
 
 fn train(

@@ -8,34 +8,13 @@ use std::time::Instant;
 
 use nightshift_model::timing::{self, Part};
 use nightshift_model::{
-    AdamW, Adapter, Decoder, Family, Grads, KvCache, LoraConfig, Model, ModelConfig, Packed, Peak, Result,
-    Target, Threads, Work, Workspace, calibrate, evaluate, loss_and_grads,
+    AdamW, Adapter, Decoder, Grads, KvCache, LoraConfig, Model, ModelConfig, Packed, Peak, Result, Target,
+    Threads, Work, Workspace, calibrate, evaluate, loss_and_grads,
 };
 
 /// The demo's student and the 20M model of `scripts/bench-train`.
 fn shape(hidden: usize, layers: usize, heads: [usize; 2], inner: usize, vocab: usize) -> ModelConfig {
-    ModelConfig {
-        family: Family::Llama,
-        hidden_size: hidden,
-        intermediate_size: inner,
-        num_layers: layers,
-        num_heads: heads[0],
-        num_kv_heads: heads[1],
-        head_dim: hidden / heads[0],
-        vocab_size: vocab,
-        max_position_embeddings: 2048,
-        rms_norm_eps: 1e-5,
-        rope_theta: 10_000.0,
-        rope_scaling: None,
-        qkv_bias: false,
-        o_bias: false,
-        mlp_bias: false,
-        qk_norm: false,
-        sliding_window: vec![None; layers],
-        tie_word_embeddings: true,
-        bos_token_id: None,
-        eos_token_ids: vec![0],
-    }
+    ModelConfig::llama(hidden, inner, layers, heads, vocab)
 }
 
 /// `rows` sequences of about `length` tokens whose last `answer` tokens are scored.

@@ -8,8 +8,8 @@ use std::path::Path;
 use std::time::Instant;
 
 use nightshift_model::{
-    Adapter, Decoder, Dtype, Family, Grads, KvCache, LoraConfig, Model, ModelConfig, Nf4, Packed, Real,
-    Result, Target, Weight, Weights, Workspace, loss_and_grads,
+    Adapter, Decoder, Dtype, Grads, KvCache, LoraConfig, Model, ModelConfig, Nf4, Packed, Real, Result,
+    Target, Weight, Weights, Workspace, loss_and_grads,
 };
 
 fn main() -> Result<()> {
@@ -27,28 +27,8 @@ fn main() -> Result<()> {
 }
 
 fn shape(hidden: usize, inner: usize, layers: usize, heads: usize, vocab: usize) -> ModelConfig {
-    ModelConfig {
-        family: Family::Llama,
-        hidden_size: hidden,
-        intermediate_size: inner,
-        num_layers: layers,
-        num_heads: heads,
-        num_kv_heads: heads,
-        head_dim: hidden / heads,
-        vocab_size: vocab,
-        max_position_embeddings: 4096,
-        rms_norm_eps: 1e-5,
-        rope_theta: 10_000.0,
-        rope_scaling: None,
-        qkv_bias: false,
-        o_bias: false,
-        mlp_bias: false,
-        qk_norm: false,
-        sliding_window: vec![None; layers],
-        tie_word_embeddings: false,
-        bos_token_id: None,
-        eos_token_ids: vec![0],
-    }
+    let plain = ModelConfig::llama(hidden, inner, layers, [heads; 2], vocab);
+    ModelConfig { max_position_embeddings: 4096, tie_word_embeddings: false, ..plain }
 }
 
 /// Numbers that follow from a seed: about normal, standard deviation 0.02.

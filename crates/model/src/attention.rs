@@ -11,6 +11,7 @@
 use std::mem;
 use std::ops::Range;
 
+use crate::config::ModelConfig;
 use crate::matmul::{Mat, MatMut, Store, matmul};
 use crate::real::Real;
 use crate::simd::{Kernel, LANES, exp_shifted, max, sum2, vectorised};
@@ -28,6 +29,18 @@ pub(crate) struct Heads {
     pub(crate) head_dim: usize,
     /// Keys that a query sees, itself included; `None` is all.
     pub(crate) window: Option<usize>,
+}
+
+impl Heads {
+    /// Those of a layer.
+    pub(crate) fn of(config: &ModelConfig, layer: usize) -> Self {
+        Self {
+            heads: config.num_heads,
+            kv_heads: config.num_kv_heads,
+            head_dim: config.head_dim,
+            window: config.sliding_window[layer],
+        }
+    }
 }
 
 /// Some query rows of one segment.

@@ -17,6 +17,10 @@ pub struct Packed {
     /// For each position the token that is to be predicted there (the next one of its sequence), or
     /// `None` where nothing is scored.
     pub labels: Vec<Option<u32>>,
+    /// For each sequence, which dropout masks and which noise it draws under the seed of the step
+    /// ([`crate::Workspace::set_dropout_seed`]): its number in the batch, unless something else is put here.
+    /// A number that stands for the record makes the masks the same however records are cut into batches.
+    pub draws: Vec<u64>,
 }
 
 impl Packed {
@@ -33,6 +37,7 @@ impl Packed {
     pub fn push(&mut self, tokens: &[u32], scored: &[bool]) {
         assert_eq!(tokens.len(), scored.len(), "one flag for each token");
         assert!(!tokens.is_empty(), "an empty sequence");
+        self.draws.push(self.starts.len() as u64);
         self.starts.push(self.tokens.len());
         self.tokens.extend_from_slice(tokens);
         let shifted = tokens.iter().zip(scored).skip(1).map(|(token, scored)| scored.then_some(*token));
@@ -62,6 +67,10 @@ impl Packed {
         if self.labels.len() != self.tokens.len() {
             let (labels, tokens) = (self.labels.len(), self.tokens.len());
             return Err(ModelError::Input(format!("packed batch: {labels} labels for {tokens} tokens")));
+        }
+        if self.draws.len() != self.starts.len() {
+            let (draws, sequences) = (self.draws.len(), self.starts.len());
+            return Err(ModelError::Input(format!("packed batch: {draws} draws for {sequences} sequences")));
         }
         if let Some(at) = self.labels.iter().position(|l| l.is_some_and(|l| l as usize >= vocab_size)) {
             return Err(ModelError::Input(format!(

@@ -100,7 +100,12 @@ macro_rules! compile {
                 grads: &mut Grads<Self>,
                 ws: &mut Workspace<Self>,
             ) -> Result<Loss> {
-                train::compute_loss_and_grads(model, adapter, batch, scale, grads, ws)
+                train::check(model, adapter, batch)?;
+                train::check_grads(model, adapter, grads)?;
+                match ws.device.clone() {
+                    Some(device) => device.loss_and_grads(adapter, batch, scale, grads, ws),
+                    None => train::compute_loss_and_grads(model, adapter, batch, scale, grads, ws),
+                }
             }
 
             #[inline(never)]
@@ -112,7 +117,12 @@ macro_rules! compile {
                 ws: &mut Workspace<Self>,
                 weigh: (usize, Weigh<'_>),
             ) -> Result<Vec<Loss>> {
-                train::compute_sequence_grads(model, adapter, batch, grads, ws, weigh)
+                train::check(model, Some(adapter), batch)?;
+                train::check_grads(model, Some(adapter), grads)?;
+                match ws.device.clone() {
+                    Some(device) => device.sequence_grads(adapter, batch, grads, ws, weigh),
+                    None => train::compute_sequence_grads(model, adapter, batch, grads, ws, weigh),
+                }
             }
 
             #[inline(never)]
@@ -122,7 +132,11 @@ macro_rules! compile {
                 batch: &Packed,
                 ws: &mut Workspace<Self>,
             ) -> Result<Vec<Loss>> {
-                train::compute_evaluation(model, adapter, batch, ws)
+                train::check(model, adapter, batch)?;
+                match &ws.device {
+                    Some(device) => device.evaluate(adapter, batch),
+                    None => train::compute_evaluation(model, adapter, batch, ws),
+                }
             }
 
             #[inline(never)]

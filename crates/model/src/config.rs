@@ -115,6 +115,33 @@ pub struct ModelConfig {
 }
 
 impl ModelConfig {
+    /// A plain Llama with a tied head, 2048 positions and token 0 at the end: for tests, demos and
+    /// measurements. `heads` are those of queries and of keys.
+    pub fn llama(hidden: usize, inner: usize, layers: usize, heads: [usize; 2], vocab: usize) -> Self {
+        Self {
+            family: Family::Llama,
+            hidden_size: hidden,
+            intermediate_size: inner,
+            num_layers: layers,
+            num_heads: heads[0],
+            num_kv_heads: heads[1],
+            head_dim: hidden / heads[0],
+            vocab_size: vocab,
+            max_position_embeddings: 2048,
+            rms_norm_eps: 1e-5,
+            rope_theta: 10_000.0,
+            rope_scaling: None,
+            qkv_bias: false,
+            o_bias: false,
+            mlp_bias: false,
+            qk_norm: false,
+            sliding_window: vec![None; layers],
+            tie_word_embeddings: true,
+            bos_token_id: None,
+            eos_token_ids: vec![0],
+        }
+    }
+
     /// Reads `config.json` of a model folder, and the end-of-sequence tokens of
     /// `generation_config.json`, `tokenizer_config.json` and `tokenizer.json` where present.
     pub fn from_dir(dir: &Path) -> Result<Self> {

@@ -62,7 +62,7 @@ pub(crate) fn compute<T: Real>(
     cache.check(config, tokens.len())?;
     check_adapter(model, adapter)?;
     let before = cache.len();
-    let stack = Stack { model, adapter, purpose: Purpose::Infer, draws: &Draws::default() };
+    let stack = Stack { model, adapter, purpose: Purpose::Infer, draws: None };
     for part in tokens.chunks(PREFILL) {
         ws.lay_out_after(config, cache.len(), part.len());
         ws.rows.clear();

@@ -78,6 +78,9 @@ pub enum ModelError {
     /// Tokens or arguments handed to a computation are out of range.
     #[error("{0}")]
     Input(String),
+    /// A device (GPU) is not there, or failed at its work.
+    #[error("device: {0}")]
+    Device(String),
     /// A computation produced NaN or infinity.
     #[error("{what} is not finite")]
     NonFinite {

@@ -36,8 +36,8 @@ pub(crate) struct Stack<'a, T> {
     pub(crate) model: &'a Model<T>,
     pub(crate) adapter: Option<&'a Adapter<T>>,
     pub(crate) purpose: Purpose,
-    /// Keys of what is drawn at random; used in training only.
-    pub(crate) draws: &'a Draws,
+    /// The random numbers of a training pass.
+    pub(crate) draws: Option<&'a Draws>,
 }
 
 impl<'a, T: Real> Stack<'a, T> {
@@ -46,20 +46,13 @@ impl<'a, T: Real> Stack<'a, T> {
         let adapter = self.adapter?;
         let module = adapter.module(layer, target)?;
         let rate = adapter.config.dropout;
-        let on = self.purpose == Purpose::Train && rate > 0.0;
-        let scored = layer + 1 == self.model.config.num_layers && target.follows_attention();
-        let draw = || self.draws.dropout(rate, layer * Target::ALL.len() + target as usize, scored);
-        Some(LoraUse { module, dropout: on.then(draw) })
+        let last = layer + 1 == self.model.config.num_layers;
+        let draws = self.draws.filter(|_| rate > 0.0);
+        Some(LoraUse { module, dropout: draws.map(|draws| draws.dropout(rate, (layer, target), last)) })
     }
 
     pub(crate) fn heads(&self, layer: usize) -> Heads {
-        let config = &self.model.config;
-        Heads {
-            heads: config.num_heads,
-            kv_heads: config.num_kv_heads,
-            head_dim: config.head_dim,
-            window: config.sliding_window[layer],
-        }
+        Heads::of(&self.model.config, layer)
     }
 }
 
@@ -87,8 +80,8 @@ pub(crate) fn forward<T: Real>(
         let token = token as usize;
         weights.embed.dequantise_rows(token..token + 1, row);
     }
-    if keep && ws.noise > 0.0 {
-        stack.draws.add_noise(ws.noise, &ws.extents, hidden, &mut ws.x);
+    if let Some(draws) = stack.draws.filter(|_| ws.noise > 0.0) {
+        draws.add_noise(ws.noise, &ws.extents, &mut ws.x);
     }
     for index in 0..config.num_layers {
         let slot = if slots == 1 { 0 } else { index };

@@ -1,4 +1,4 @@
-//! Llama family on CPU: loading, decoding, hand-written backward, LoRA, PEFT files.
+//! Llama family: loading, decoding, hand-written backward on CPU and on a device, LoRA, PEFT files.
 
 #![expect(
     clippy::inline_always,
@@ -21,6 +21,7 @@ mod compiled;
 pub mod config;
 mod config_read;
 pub mod decode;
+pub mod device;
 pub mod dora;
 mod draws;
 pub mod error;
@@ -47,6 +48,7 @@ pub mod passes;
 pub mod peft;
 mod peft_config;
 pub mod preference;
+pub mod quantise;
 pub mod real;
 mod rope;
 mod shards;
@@ -72,6 +74,7 @@ pub use cache::KvCache;
 pub use chat::{Chat, ChatTemplate, Message, Rendered};
 pub use config::{Family, Llama3Scaling, ModelConfig};
 pub use decode::Decoder;
+pub use device::{DeviceModel, Place};
 pub use dora::Dora;
 pub use error::{ModelError, Result};
 pub use example::{Example, Judged, Preference, encode_chat, encode_example, encode_text, turns_end};
@@ -90,6 +93,7 @@ pub use params::{Held, LayerWeights, Linear, Model, Named, Weights};
 pub use passes::Limits;
 pub use peft::{AdapterFacts, adapter_bytes, validate_adapter_dir};
 pub use preference::{Dpo, Kto, PreferenceSum, Score, dpo_loss_and_grads, kto_loss_and_grads};
+pub use quantise::{QuantisedFolder, quantise_folder};
 pub use real::Real;
 pub use speed::{Peak, Work, calibrate};
 pub use storage::{Dtype, Quantise, Storage};

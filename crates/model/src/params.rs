@@ -202,23 +202,10 @@ impl<T: Real> Weights<T> {
     /// Every tensor under its Hugging Face name, in one fixed order: embedding, layers from the first
     /// to the last (inside a layer in the order in which it uses them), final norm, head.
     pub fn tensors(&self) -> Vec<Named<Held<'_, T>>> {
-        let mut list = vec![matrix_of("model.embed_tokens.weight".to_owned(), &self.embed)];
-        for (index, layer) in self.layers.iter().enumerate() {
-            let LayerWeights { input_norm, q, k, v, o, q_norm, k_norm, post_norm, gate, up, down } = layer;
-            let name = |part: &str| format!("model.layers.{index}.{part}.weight");
-            list.push(vector(name("input_layernorm"), input_norm));
-            for (target, linear) in [(Target::Q, q), (Target::K, k), (Target::V, v), (Target::O, o)] {
-                push_linear(&mut list, index, target, linear);
-            }
-            list.extend(q_norm.as_deref().map(|norm| vector(name("self_attn.q_norm"), norm)));
-            list.extend(k_norm.as_deref().map(|norm| vector(name("self_attn.k_norm"), norm)));
-            list.push(vector(name("post_attention_layernorm"), post_norm));
-            for (target, linear) in [(Target::Gate, gate), (Target::Up, up), (Target::Down, down)] {
-                push_linear(&mut list, index, target, linear);
-            }
-        }
-        list.push(vector("model.norm.weight".to_owned(), &self.final_norm));
-        list.extend(self.head.as_ref().map(|head| matrix_of("lm_head.weight".to_owned(), head)));
+        let mut list = outer_tensors(&self.embed, &self.final_norm, self.head.as_ref());
+        let behind = list.split_off(1);
+        list.extend(self.layers.iter().enumerate().flat_map(|(index, layer)| layer_tensors(index, layer)));
+        list.extend(behind);
         list
     }
 
@@ -363,6 +350,37 @@ pub(crate) fn matrix<T, S: std::ops::Deref<Target = [T]>>(
     columns: usize,
 ) -> Named<S> {
     Named { name, shape: vec![values.len() / columns, columns], values }
+}
+
+/// The tensors of one layer, in the order in which it uses them.
+pub(crate) fn layer_tensors<T: Real>(index: usize, layer: &LayerWeights<T>) -> Vec<Named<Held<'_, T>>> {
+    let LayerWeights { input_norm, q, k, v, o, q_norm, k_norm, post_norm, gate, up, down } = layer;
+    let name = |part: &str| format!("model.layers.{index}.{part}.weight");
+    let mut list = vec![vector(name("input_layernorm"), input_norm)];
+    for (target, linear) in [(Target::Q, q), (Target::K, k), (Target::V, v), (Target::O, o)] {
+        push_linear(&mut list, index, target, linear);
+    }
+    list.extend(q_norm.as_deref().map(|norm| vector(name("self_attn.q_norm"), norm)));
+    list.extend(k_norm.as_deref().map(|norm| vector(name("self_attn.k_norm"), norm)));
+    list.push(vector(name("post_attention_layernorm"), post_norm));
+    for (target, linear) in [(Target::Gate, gate), (Target::Up, up), (Target::Down, down)] {
+        push_linear(&mut list, index, target, linear);
+    }
+    list
+}
+
+/// The tensors outside the layers: embedding, final norm, head.
+pub(crate) fn outer_tensors<'a, T: Real>(
+    embed: &'a Weight<T>,
+    norm: &'a [T],
+    head: Option<&'a Weight<T>>,
+) -> Vec<Named<Held<'a, T>>> {
+    let mut list = vec![
+        matrix_of("model.embed_tokens.weight".to_owned(), embed),
+        vector("model.norm.weight".to_owned(), norm),
+    ];
+    list.extend(head.map(|head| matrix_of("lm_head.weight".to_owned(), head)));
+    list
 }
 
 fn push_linear<'a, T: Real>(

@@ -114,6 +114,19 @@ fn fill(units: &[usize], lengths: &[usize], tokens: usize) -> Vec<Vec<usize>> {
 
 /// The passes of a batch whose sequences belong together in units of `unit` neighbours.
 pub(crate) fn passes(batch: &Packed, unit: usize, threads: Threads, limits: Limits) -> Plan<Pass> {
+    lay(batch, unit, |lengths| plan(lengths, threads, limits))
+}
+
+/// As [`passes`], one after another, of up to `tokens` tokens.
+pub(crate) fn in_turn(batch: &Packed, unit: usize, tokens: usize) -> Vec<Pass> {
+    let together = |lengths: &[usize]| {
+        let all: Vec<usize> = (0..lengths.len()).collect();
+        Plan { together: fill(&all, lengths, tokens), apart: Vec::new() }
+    };
+    lay(batch, unit, together).together
+}
+
+fn lay(batch: &Packed, unit: usize, plan: impl FnOnce(&[usize]) -> Plan<Vec<usize>>) -> Plan<Pass> {
     let needed = |range: std::ops::Range<usize>| {
         let last = batch.labels[range.clone()].iter().rposition(Option::is_some)?;
         Some((range.start..range.start + last + 1, range.len()))
@@ -128,18 +141,19 @@ pub(crate) fn passes(batch: &Packed, unit: usize, threads: Threads, limits: Limi
         unit.iter().map(|(_, (range, _)): &(usize, (std::ops::Range<usize>, _))| range.len()).sum()
     };
     let lengths: Vec<usize> = units.iter().map(length).collect();
-    let lay = |pass: Vec<usize>| {
+    let pass = |pass: Vec<usize>| {
         let mut laid = Pass::default();
         for (segment, (range, tokens)) in pass.into_iter().flat_map(|unit| units[unit].iter().cloned()) {
             laid.segments.push(segment);
             laid.extents.push(Extent { rows: range.len(), tokens });
             laid.batch.starts.push(laid.batch.tokens.len());
+            laid.batch.draws.push(batch.draws[segment]);
             laid.batch.tokens.extend_from_slice(&batch.tokens[range.clone()]);
             laid.batch.labels.extend_from_slice(&batch.labels[range]);
         }
         laid
     };
-    plan(&lengths, threads, limits).map(lay)
+    plan(&lengths).map(pass)
 }
 
 impl<P> Plan<P> {

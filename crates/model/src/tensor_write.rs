@@ -43,6 +43,11 @@ impl<'a> Tensor<'a> {
         Self { name, shape, values: Values::U8(values) }
     }
 
+    /// Its name.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
     const fn dtype(&self) -> Dtype {
         match &self.values {
             Values::F32(_) => Dtype::F32,
@@ -51,7 +56,8 @@ impl<'a> Tensor<'a> {
         }
     }
 
-    fn bytes(&self) -> usize {
+    /// Bytes of its values.
+    pub(crate) fn bytes(&self) -> usize {
         match &self.values {
             Values::F32(values) => size_of_val::<[f32]>(values),
             Values::Bf16(values) => size_of_val::<[bf16]>(*values),

@@ -10,28 +10,7 @@ use crate::params::Model;
 
 /// Two layers, hidden 12, four heads of four over two key/value heads, tied.
 pub(crate) fn config() -> ModelConfig {
-    ModelConfig {
-        family: Family::Llama,
-        hidden_size: 12,
-        intermediate_size: 16,
-        num_layers: 2,
-        num_heads: 4,
-        num_kv_heads: 2,
-        head_dim: 4,
-        vocab_size: 19,
-        max_position_embeddings: 256,
-        rms_norm_eps: 1e-5,
-        rope_theta: 10_000.0,
-        rope_scaling: None,
-        qkv_bias: false,
-        o_bias: false,
-        mlp_bias: false,
-        qk_norm: false,
-        sliding_window: vec![None; 2],
-        tie_word_embeddings: true,
-        bos_token_id: None,
-        eos_token_ids: vec![0],
-    }
+    ModelConfig { head_dim: 4, max_position_embeddings: 256, ..ModelConfig::llama(12, 16, 2, [4, 2], 19) }
 }
 
 /// One configuration for each feature, by name.
@@ -82,6 +61,18 @@ pub(crate) fn adapter(config: &ModelConfig, seed: u64) -> Adapter<f64> {
         parameter.values.iter_mut().for_each(|value| *value = rng.random_range(-0.5..0.5));
     }
     adapter
+}
+
+/// Batches end to end.
+pub(crate) fn joined<'a>(parts: impl IntoIterator<Item = &'a Packed>) -> Packed {
+    let mut all = Packed::new();
+    for part in parts {
+        all.starts.extend(part.starts.iter().map(|start| start + all.tokens.len()));
+        all.tokens.extend(&part.tokens);
+        all.labels.extend(&part.labels);
+        all.draws.extend(&part.draws);
+    }
+    all
 }
 
 /// Random tokens in segments of these lengths; about two thirds of the positions are scored.

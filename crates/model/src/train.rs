@@ -47,13 +47,10 @@ pub(crate) fn compute_loss_and_grads<T: Real>(
     grads: &mut Grads<T>,
     ws: &mut Workspace<T>,
 ) -> Result<Loss> {
-    check(model, adapter, batch)?;
-    check_grads(model, adapter, grads)?;
     let (plan, seed) = (passes(batch, 1, ws.threads, ws.limits), ws.dropout_seed);
     let losses = run_with_grads(&plan, grads, ws, |pass, grads, ws| {
-        let draws = Draws::new(seed, pass);
-        let stack = Stack { model, adapter, purpose: Purpose::Train, draws: &draws };
-        one_pass(&stack, pass, scale, grads, ws)
+        let draws = Draws::new(seed, &pass.batch);
+        one_pass(&training(model, adapter, &draws), pass, scale, grads, ws)
     })?;
     let mut total = Loss::default();
     losses.into_iter().for_each(|loss| total += loss);
@@ -140,15 +137,13 @@ pub(crate) fn compute_sequence_grads<T: Real>(
     ws: &mut Workspace<T>,
     (unit, weigh): (usize, Weigh<'_>),
 ) -> Result<Vec<Loss>> {
-    check(model, Some(adapter), batch)?;
-    check_grads(model, Some(adapter), grads)?;
     if grads.weights.is_some() {
         return Err(ModelError::Input("sequences are weighed while an adapter is trained only".to_owned()));
     }
     let (plan, seed) = (passes(batch, unit, ws.threads, ws.limits), ws.dropout_seed);
     let parts = run_with_grads(&plan, grads, ws, |pass, grads, ws| {
-        let draws = Draws::new(seed, pass);
-        let stack = Stack { model, adapter: Some(adapter), purpose: Purpose::Train, draws: &draws };
+        let draws = Draws::new(seed, &pass.batch);
+        let stack = training(model, Some(adapter), &draws);
         // Up to the gradient of the unweighted loss by the final norm's output.
         let losses = sequence_losses(&stack, pass, ws)?;
         let mut weights = Vec::with_capacity(losses.len());
@@ -171,8 +166,8 @@ pub(crate) fn compute_sequence_grads<T: Real>(
     Ok(gather_losses(batch, &plan, parts))
 }
 
-/// The units of a pass with the losses of all their sequences, those without a label included.
-fn units(pass: &Pass, losses: &[Loss], unit: usize) -> Vec<(usize, Vec<Loss>)> {
+/// The numbers of the units of a pass with the losses of all their sequences, those without a label included.
+pub(crate) fn units(pass: &Pass, losses: &[Loss], unit: usize) -> Vec<(usize, Vec<Loss>)> {
     let mut found: Vec<(usize, Vec<Loss>)> = Vec::new();
     for (segment, loss) in pass.segments.iter().zip(losses) {
         if found.last().is_none_or(|(number, _)| *number != segment / unit) {
@@ -183,6 +178,15 @@ fn units(pass: &Pass, losses: &[Loss], unit: usize) -> Vec<(usize, Vec<Loss>)> {
         }
     }
     found
+}
+
+/// A pass that a backward pass follows.
+const fn training<'a, T>(
+    model: &'a Model<T>,
+    adapter: Option<&'a Adapter<T>>,
+    draws: &'a Draws,
+) -> Stack<'a, T> {
+    Stack { model, adapter, purpose: Purpose::Train, draws: Some(draws) }
 }
 
 /// Negative log-likelihood of the labels of each sequence of `batch`. No dropout.
@@ -204,9 +208,8 @@ pub(crate) fn compute_evaluation<T: Real>(
     batch: &Packed,
     ws: &mut Workspace<T>,
 ) -> Result<Vec<Loss>> {
-    check(model, adapter, batch)?;
     let plan = passes(batch, 1, ws.threads, Limits::NONE);
-    let stack = Stack { model, adapter, purpose: Purpose::Infer, draws: &Draws::default() };
+    let stack = Stack { model, adapter, purpose: Purpose::Infer, draws: None };
     let states = vec![(); plan.workers()];
     let parts = passes::run(&plan, states, ws, |pass, (), ws| sequence_losses(&stack, pass, ws))?;
     Ok(gather_losses(batch, &plan, parts))
@@ -270,7 +273,7 @@ pub(crate) fn compute_logits<T: Real>(
     let mut ws = Workspace::new(1);
     ws.lay_out_after(config, 0, tokens.len());
     ws.rows.extend(0..tokens.len());
-    let stack = Stack { model, adapter, purpose: Purpose::Infer, draws: &Draws::default() };
+    let stack = Stack { model, adapter, purpose: Purpose::Infer, draws: None };
     forward(&stack, tokens, None, &mut ws);
     let mut logits = vec![T::ZERO; tokens.len() * config.vocab_size];
     let hidden = Mat::new(&ws.hidden, tokens.len(), config.hidden_size);
@@ -290,7 +293,8 @@ fn lay_out<T: Real>(model: &Model<T>, pass: &Pass, ws: &mut Workspace<T>) -> Vec
     batch.labels.iter().flatten().copied().collect()
 }
 
-fn check<T: Real>(model: &Model<T>, adapter: Option<&Adapter<T>>, batch: &Packed) -> Result<()> {
+/// Refuses a batch or an adapter that the model cannot take.
+pub(crate) fn check<T: Real>(model: &Model<T>, adapter: Option<&Adapter<T>>, batch: &Packed) -> Result<()> {
     batch.check(model.config.vocab_size)?;
     check_adapter(model, adapter)
 }
@@ -323,7 +327,12 @@ pub(crate) fn check_adapter<T: Real>(model: &Model<T>, adapter: Option<&Adapter<
     Ok(())
 }
 
-fn check_grads<T: Real>(model: &Model<T>, adapter: Option<&Adapter<T>>, grads: &Grads<T>) -> Result<()> {
+/// Refuses gradients that do not belong to what is trained.
+pub(crate) fn check_grads<T: Real>(
+    model: &Model<T>,
+    adapter: Option<&Adapter<T>>,
+    grads: &Grads<T>,
+) -> Result<()> {
     if grads.weights.is_some()
         && let Some(Named { name, values, .. }) = model.weights.packed()
     {

@@ -33,7 +33,7 @@ impl Model<f32> {
     /// piece while it is read: the memory needed is that of the result and a few megabytes.
     pub fn load_as(dir: &Path, storage: Storage) -> Result<Self> {
         let config = ModelConfig::from_dir(dir)?;
-        let mut reader = Reader { shards: Shards::open(dir)?, used: BTreeSet::new(), storage };
+        let mut reader = Reader::open(dir, storage)?;
         let weights = reader.weights(&config)?;
         reader.refuse_leftovers(dir, &config)?;
         Ok(Self { config, weights })
@@ -62,7 +62,7 @@ impl Model<f32> {
 }
 
 /// One tensor of a model as the tensors of a file.
-fn file_tensors<'a>(named: Named<Held<'a, f32>>, dtype: &str) -> Vec<Tensor<'a>> {
+pub(crate) fn file_tensors<'a>(named: Named<Held<'a, f32>>, dtype: &str) -> Vec<Tensor<'a>> {
     let Named { name, shape, values } = named;
     let weight = match values {
         Held::Vector(values) => return vec![Tensor::f32(name, shape, Cow::Borrowed(values))],
@@ -85,28 +85,37 @@ pub(crate) fn tensor_bytes(path: &Path, tensors: Vec<Named<&[f32]>>) -> Result<V
     Ok(bytes)
 }
 
-struct Reader {
+/// A model folder that is being read.
+pub(crate) struct Reader {
     shards: Shards,
     used: BTreeSet<String>,
     storage: Storage,
 }
 
 impl Reader {
-    fn weights(&mut self, config: &ModelConfig) -> Result<Weights> {
-        let table = [config.vocab_size, config.hidden_size];
-        Ok(Weights {
-            embed: self.plain_matrix("model.embed_tokens.weight", table)?,
-            layers: (0..config.num_layers).map(|layer| self.layer(layer, config)).collect::<Result<_>>()?,
-            final_norm: self.tensor("model.norm.weight", &[config.hidden_size])?,
-            head: if config.tie_word_embeddings {
-                None
-            } else {
-                Some(self.plain_matrix("lm_head.weight", table)?)
-            },
-        })
+    /// Opens the files of a folder.
+    pub(crate) fn open(dir: &Path, storage: Storage) -> Result<Self> {
+        Ok(Self { shards: Shards::open(dir)?, used: BTreeSet::new(), storage })
     }
 
-    fn layer(&mut self, layer: usize, config: &ModelConfig) -> Result<LayerWeights> {
+    fn weights(&mut self, config: &ModelConfig) -> Result<Weights> {
+        let layers = (0..config.num_layers).map(|layer| self.layer(layer, config)).collect::<Result<_>>()?;
+        let (embed, final_norm, head) = self.outer(config)?;
+        Ok(Weights { embed, layers, final_norm, head })
+    }
+
+    /// Embedding, final norm and, unless it is tied, the head.
+    pub(crate) fn outer(&mut self, config: &ModelConfig) -> Result<(Weight, Vec<f32>, Option<Weight>)> {
+        let table = [config.vocab_size, config.hidden_size];
+        let embed = self.plain_matrix("model.embed_tokens.weight", table)?;
+        let norm = self.tensor("model.norm.weight", &[config.hidden_size])?;
+        let tied = config.tie_word_embeddings;
+        let head = (!tied).then(|| self.plain_matrix("lm_head.weight", table)).transpose()?;
+        Ok((embed, norm, head))
+    }
+
+    /// One layer.
+    pub(crate) fn layer(&mut self, layer: usize, config: &ModelConfig) -> Result<LayerWeights> {
         let name = |part: &str| format!("model.layers.{layer}.{part}.weight");
         let mut linear = |target: Target, bias: bool| self.linear(layer, target, bias, config);
         let (q, k) = (linear(Target::Q, config.qkv_bias)?, linear(Target::K, config.qkv_bias)?);
@@ -176,7 +185,7 @@ impl Reader {
     }
 
     /// A tensor that nothing used means that the config describes another model.
-    fn refuse_leftovers(&self, dir: &Path, config: &ModelConfig) -> Result<()> {
+    pub(crate) fn refuse_leftovers(&self, dir: &Path, config: &ModelConfig) -> Result<()> {
         let harmless = |name: &str| {
             // Old Llama files carry the rope table; tied models may carry a copy of the embedding.
             name.ends_with(".rotary_emb.inv_freq") || (config.tie_word_embeddings && name == "lm_head.weight")

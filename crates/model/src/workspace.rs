@@ -4,11 +4,14 @@
 //! its backward pass the workspace holds what cannot be recomputed cheaply: the residual before each
 //! layer and before its MLP, q, k, v, the attention output and its log-sums, gate and up, x Aᵀ.
 
+use std::sync::Arc;
+
 use nightshift_core::signal::Stop;
 
 use crate::attention::{AttentionScratch, Block, push_blocks};
 use crate::batch::Packed;
 use crate::config::ModelConfig;
+use crate::device::DeviceModel;
 use crate::grads::Grads;
 use crate::linear::{Kept, LinearScratch};
 use crate::passes::Limits;
@@ -20,6 +23,8 @@ use crate::threads::Threads;
 #[derive(Debug, Clone)]
 pub struct Workspace<T = f32> {
     pub(crate) threads: Threads,
+    /// Where passes are computed instead; see [`Workspace::set_device`].
+    pub(crate) device: Option<Arc<DeviceModel>>,
     /// Which dropout masks and which noise the next passes draw; see [`Workspace::set_dropout_seed`].
     pub(crate) dropout_seed: u64,
     /// Alpha of the noise on embeddings; see [`Workspace::set_noise`].
@@ -122,6 +127,7 @@ impl<T: Real> Workspace<T> {
     pub fn new(threads: usize) -> Self {
         Self {
             threads: Threads::new(threads),
+            device: None,
             dropout_seed: 0,
             noise: 0.0,
             checkpointing: false,
@@ -146,6 +152,12 @@ impl<T: Real> Workspace<T> {
     /// How many threads it computes on.
     pub const fn threads(&self) -> Threads {
         self.threads
+    }
+
+    /// Computes training passes and evaluations over the base that `device` holds: the one that was copied
+    /// there, with any adapter. The host keeps the optimiser, the adapter and its gradients.
+    pub fn set_device(&mut self, device: Arc<DeviceModel>) {
+        self.device = Some(device);
     }
 
     /// Chooses the dropout masks and the noise of the next training passes. Give another number to each

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Subcommand, ValueEnum};
-use nightshift_core::config::{Dtype, Quantize, Schedule};
+use nightshift_core::config::{Dtype, Overlong, Quantize, Schedule};
 
 use crate::control::ControlFlags;
 use crate::engine::EngineFlags;
@@ -138,6 +138,9 @@ pub struct EvaluateArgs {
     /// Threads; 0 takes every core
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,
+    /// Where the arithmetic is done: cpu, cuda or cuda:N [default: cpu]
+    #[arg(long, value_name = "NAME")]
+    pub device: Option<String>,
     /// Type in which the base's matrices are held [default: f32]
     #[arg(long, value_name = "TYPE")]
     pub dtype: Option<Dtype>,
@@ -227,18 +230,6 @@ pub enum LossOn {
     AllAnswers,
 }
 
-/// What becomes of examples longer than the limit.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-pub enum Overlong {
-    /// Left out, by name
-    #[default]
-    Drop,
-    /// Cut from the left of the prompt, never in the last answer
-    Truncate,
-    /// Refused
-    Error,
-}
-
 /// What becomes of rows that match an evaluation item.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub enum Contaminated {
@@ -251,13 +242,13 @@ pub enum Contaminated {
 
 /// What of a data file becomes what.
 #[derive(Debug, Clone, Default, PartialEq, clap::Args)]
-#[command(next_help_heading = "Direct form: rows")]
+#[command(next_help_heading = "Rows (all but --overlong: direct form)")]
 pub struct RowFlags {
     /// Turns that are learned; a row whose turns carry `weight` decides itself [default: last-answer]
     #[arg(long, value_name = "TURNS", requires = "data")]
     pub loss_on: Option<LossOn>,
     /// What becomes of examples longer than --max-length or the model's context [default: drop]
-    #[arg(long, value_name = "POLICY", requires = "data")]
+    #[arg(long, value_name = "POLICY")]
     pub overlong: Option<Overlong>,
     /// Leave out rows that say the same as an earlier one; without it they are counted
     #[arg(long, requires = "data")]
@@ -269,13 +260,14 @@ pub struct RowFlags {
 
 /// What else takes part in a training, and what must not.
 #[derive(Debug, Clone, Default, PartialEq, clap::Args)]
-#[command(next_help_heading = "Direct form: mix")]
+#[command(next_help_heading = "Mix (all but --replay: direct form)")]
 pub struct MixFlags {
-    /// Rows to repeat beside those of --data, so that they are not unlearned; drawn anew in each epoch
-    #[arg(long, value_name = "FILE", requires = "data")]
+    /// Rows to repeat beside those of --data, so that they are not unlearned; drawn anew in each epoch.
+    /// Without --data: conversations that join the answers a night replays
+    #[arg(long, value_name = "FILE")]
     pub replay: Option<PathBuf>,
     /// Share of replayed rows in each epoch [default: 0.3]
-    #[arg(long, value_name = "P", requires = "replay")]
+    #[arg(long, value_name = "P", requires_all = ["data", "replay"])]
     pub replay_share: Option<f64>,
     /// Compare with the questions of this file too; the home's evaluation sets always are
     #[arg(long, value_name = "FILE", requires = "data")]
@@ -365,6 +357,10 @@ pub struct SettingFlags {
     /// Threads; 0 takes every core [default: 0]
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,
+    /// Where the arithmetic is done: cpu, cuda or cuda:N (a GPU needs a build with the feature `cuda`)
+    /// [default: cpu]
+    #[arg(long, value_name = "NAME")]
+    pub device: Option<String>,
     /// Fill forward passes by tokens instead of counting rows; the numbers stay the same
     #[arg(long)]
     pub packing: bool,

@@ -1,22 +1,27 @@
 //! The base model with what belongs to it: tokenizer, template, fingerprint; and adapters on it.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use nightshift_core::jiff::Timestamp;
 use nightshift_core::release::{self, MANIFEST};
 use nightshift_core::{Exit, Failure, config, files};
 use nightshift_model::{
-    Adapter, ChatTemplate, Dtype, Model, ModelConfig, ModelError, Quantise, Storage, Threads, Tokenizer,
-    base_fingerprint,
+    Adapter, ChatTemplate, DeviceModel, Dtype, Model, ModelConfig, ModelError, Quantise, Storage, Threads,
+    Tokenizer, base_fingerprint,
 };
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::device;
 use crate::publish::TRAINING_CONFIG;
 
 /// What to do about a template.
 pub(crate) const CHAT_TEMPLATE_HINT: &str = "--chat-template FILE names another Jinja template; it must begin \
      each answer where its generation prompt ends, and end it with an end-of-turn token";
+
+/// Beside a folder that `quantize` wrote: the base it was made from.
+pub(crate) const QUANTIZED_FROM: &str = "quantized_from.json";
 
 /// Bytes of one number in NF4: half a byte, a byte for 64 of them, and a float for 256 of those.
 pub(crate) const NF4_BYTES: f64 = 0.5 + 1.0 / 64.0 + 4.0 / (64.0 * 256.0);
@@ -88,6 +93,8 @@ pub(crate) struct Base {
     pub(crate) dir: PathBuf,
     /// Its weights.
     pub(crate) model: Model,
+    /// The same weights on the device that computes, if one does.
+    pub(crate) device: Option<Arc<DeviceModel>>,
     /// Digest of its weights and shape.
     pub(crate) fingerprint: String,
 }
@@ -101,6 +108,17 @@ pub(crate) struct HeldBase {
     embedding: &'static str,
     /// Bytes of all weights.
     bytes: usize,
+}
+
+impl HeldBase {
+    /// A folder of quantised layers.
+    pub(crate) const fn nf4(dtype: Dtype, bytes: usize) -> Self {
+        let embedding = match dtype {
+            Dtype::F32 => "f32",
+            Dtype::Bf16 => "bf16",
+        };
+        Self { linear: "nf4", embedding, bytes }
+    }
 }
 
 /// What the settings ask for, in the words of the model.
@@ -132,6 +150,7 @@ impl Base {
         Ok(Self {
             dir: dir.to_owned(),
             model: model.map_err(refused)?,
+            device: None,
             fingerprint: fingerprint.map_err(refused)?,
         })
     }
@@ -159,32 +178,65 @@ impl Base {
 /// writes beside it. One that names none (made elsewhere) passes. `fingerprint` is that of the base in
 /// `base_dir`, computed here when it is not known and needed.
 pub(crate) fn check_made_for(dir: &Path, base_dir: &Path, fingerprint: Option<&str>) -> Result<(), Failure> {
-    let Some(named) = named_base(dir)? else { return Ok(()) };
+    let named = named_bases(dir)?;
+    let Some(first) = named.first() else { return Ok(()) };
     let found = match fingerprint {
         Some(fingerprint) => fingerprint.to_owned(),
         None => base_fingerprint(base_dir).map_err(refused)?,
     };
-    if named == found {
+    if named.contains(&found) {
         return Ok(());
     }
     let message = format!(
         "{} was trained on the base {}, not on {} ({})",
         dir.display(),
-        short(&named),
+        short(first),
         base_dir.display(),
         short(&found)
     );
     Err(Failure::refused(message).hint("name the base it was trained on with --base"))
 }
 
-/// The fingerprint of the base that an adapter was trained on, where its folder says so.
-fn named_base(dir: &Path) -> Result<Option<String>, Failure> {
-    if dir.join(MANIFEST).exists() {
-        return Ok(Some(release::load_manifest(dir)?.base_fingerprint));
-    }
+/// The fingerprints of the base that an adapter was trained on, where its folder says so: its own, and where
+/// it was quantised by us that of the base it was made from.
+fn named_bases(dir: &Path) -> Result<Vec<String>, Failure> {
+    let config = training_config(dir)?;
+    let text = |key: &str| config[key].as_str().map(str::to_owned);
+    let own = if dir.join(MANIFEST).exists() {
+        Some(release::load_manifest(dir)?.base_fingerprint)
+    } else {
+        text("base_fingerprint")
+    };
+    Ok(own.into_iter().chain(text("base_quantized_from")).collect())
+}
+
+/// The settings that a training writes beside its adapter; null where there are none.
+fn training_config(dir: &Path) -> Result<Value, Failure> {
     let text = files::read_text_if_any(&dir.join(TRAINING_CONFIG))?;
-    let config: Option<Value> = text.and_then(|text| serde_json::from_str(&text).ok());
-    Ok(config.and_then(|config| config["base_fingerprint"].as_str().map(str::to_owned)))
+    Ok(text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default())
+}
+
+/// The fingerprint of the base that a folder of ours was quantised from.
+pub(crate) fn quantized_from(dir: &Path) -> Option<String> {
+    let text = files::read_text_if_any(&dir.join(QUANTIZED_FROM)).ok()??;
+    let value: Value = serde_json::from_str(&text).ok()?;
+    value["base_fingerprint"].as_str().map(str::to_owned)
+}
+
+/// Whether a folder holds quantised weights.
+pub(crate) fn is_quantised(dir: &Path) -> bool {
+    let config = files::read(&dir.join("config.json")).unwrap_or_default();
+    let config: Value = serde_json::from_slice(&config).unwrap_or_default();
+    config["quantization_config"].is_object()
+}
+
+/// What to know of an adapter that was trained on NF4 numbers and now meets others.
+pub(crate) fn trained_on_nf4(adapter: &Path) -> Result<Option<String>, Failure> {
+    let config = training_config(adapter)?;
+    let nf4 = config["quantize"] == "nf4" || config["base_quantized_from"].is_string();
+    let text = "the adapter was trained on the base held as NF4 and goes with the base as its files hold it: \
+                their numbers differ a little; `evaluate` measures what ships";
+    Ok(nf4.then(|| text.to_owned()))
 }
 
 /// The first 12 digits of a digest.
@@ -201,19 +253,24 @@ pub(crate) fn shape(dir: &Path) -> Result<ModelConfig, Failure> {
 pub(crate) fn bytes_per_number(dir: &Path, storage: Storage) -> (f64, f64) {
     let table = if storage.dtype == Dtype::Bf16 { 2.0 } else { 4.0 };
     // A folder that is quantised already stays so, whatever the settings say.
-    let config = files::read(&dir.join("config.json")).unwrap_or_default();
-    let config: Value = serde_json::from_slice(&config).unwrap_or_default();
-    let quantised = storage.quantise == Quantise::Nf4 || config["quantization_config"].is_object();
+    let quantised = storage.quantise == Quantise::Nf4 || is_quantised(dir);
     (if quantised { NF4_BYTES } else { table }, table)
 }
 
-/// A model, adapter or template that cannot be used: exit 4; a file that cannot be read or written, and a
-/// computation that ran away: exit 1.
+/// A model, adapter or template that cannot be used: exit 4; a file that cannot be read or written, a
+/// computation that ran away, and a device that failed: exit 1.
 pub(crate) fn refused(error: ModelError) -> Failure {
     let exit = match error {
         ModelError::Stopped(failure) => return *failure,
-        ModelError::Io { .. } | ModelError::Write(_) | ModelError::NonFinite { .. } => Exit::Failed,
+        ModelError::Io { .. }
+        | ModelError::Write(_)
+        | ModelError::NonFinite { .. }
+        | ModelError::Device(_) => Exit::Failed,
         _ => Exit::Refused,
     };
-    Failure::new(exit, error.to_string())
+    let failure = Failure::new(exit, error.to_string());
+    match error {
+        ModelError::Device(_) => failure.hint(device::HINT),
+        _ => failure,
+    }
 }

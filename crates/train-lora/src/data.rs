@@ -22,10 +22,11 @@ mod set;
 use std::collections::BTreeMap;
 
 use nightshift_core::Failure;
+use nightshift_core::config::Overlong;
 use nightshift_core::interaction::Message as Turn;
 use nightshift_core::jsonl::BadLine;
 use nightshift_core::training_row::TrainingRow;
-use nightshift_model::{Example, Message, ModelError, encode_example};
+use nightshift_model::{Example, Judged, Message, ModelError, Preference, encode_example};
 use nightshift_verify::words;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -42,9 +43,20 @@ pub(crate) struct Record {
     pub(crate) name: String,
     /// The turns, the answer last.
     pub(crate) messages: Vec<Message>,
+    /// The answer that it is better than, where that is learned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) rejected: Option<String>,
+    /// Whether the answer is wanted, where that is learned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) wanted: Option<bool>,
 }
 
 impl Record {
+    /// A conversation whose answer is to be imitated.
+    pub(crate) fn new(name: impl Into<String>, messages: Vec<Message>) -> Self {
+        Self { name: name.into(), messages, rejected: None, wanted: None }
+    }
+
     /// As an external trainer reads it.
     pub(crate) fn wire(&self) -> Value {
         json!({"id": self.name, "messages": self.messages})
@@ -75,6 +87,8 @@ pub(crate) enum Reason {
     NoTime,
     /// The question is evaluated on while training.
     Evaluation,
+    /// No failed answer to prefer the accepted one to.
+    NoRejected,
 }
 
 impl Reason {
@@ -91,6 +105,7 @@ impl Reason {
             Self::Template => "template",
             Self::NoTime => "no_time",
             Self::Evaluation => "evaluation",
+            Self::NoRejected => "no_rejected",
         }
     }
 }
@@ -135,10 +150,23 @@ pub(crate) fn turns(conversation: &[Turn], answer: &str) -> Vec<Message> {
     before.chain([Message::new("assistant", answer)]).collect()
 }
 
-/// The conversation of a harvested row.
-pub(crate) fn record(row: &TrainingRow, place: &str) -> Record {
-    let name = if row.id.is_empty() { place.to_owned() } else { row.id.clone() };
-    Record { name, messages: turns(&row.conversation(), &row.output) }
+/// What a harvested row teaches: its answer; that the answer is better than the failed one; or that the one
+/// is wanted and the other is not.
+pub(crate) fn records(row: &TrainingRow, place: &str, teaches: Teaches) -> Vec<Record> {
+    let name = if row.id.is_empty() { place } else { &row.id };
+    let conversation = row.conversation();
+    let accepted = Record::new(name, turns(&conversation, &row.output));
+    match teaches {
+        Teaches::Answers => vec![accepted],
+        Teaches::Pairs => vec![Record { rejected: row.rejected.clone(), ..accepted }],
+        Teaches::Judgements => {
+            let failed = row.rejected.as_ref().map(|answer| Record {
+                wanted: Some(false),
+                ..Record::new(format!("{name} (rejected)"), turns(&conversation, answer))
+            });
+            std::iter::once(Record { wanted: Some(true), ..accepted }).chain(failed).collect()
+        }
+    }
 }
 
 /// One form for questions that are the same but for case and white space: every turn before the answer.
@@ -202,21 +230,47 @@ impl Encoded {
     }
 }
 
-/// Turns records into tokens, one by one: a row without an answer that the template can place, or with more
-/// than `max_length` tokens, comes back as dropped.
-pub(crate) fn encode(text: &Text, records: &[Record], max_length: usize) -> Vec<Result<Encoded, Dropped>> {
-    let encode = |Record { name, messages }: &Record| {
-        let template = text.template().map_err(|error| unlearnable(name, &error))?;
-        let example = encode_example(&text.tokenizer, template, messages);
-        let example = example.map_err(|error| unlearnable(name, &error))?;
-        let (length, (limit, what)) = (example.tokens.len(), text.limit(max_length));
-        if length > limit {
-            return Err(Dropped::new(name, Reason::TooLong, format!("{length} tokens, {what} is {limit}")));
-        }
-        has_label(name, &example)?;
-        Ok(Encoded::answer(name.clone(), example))
+/// Turns records into tokens, one by one: a row without an answer that the template can place, or one that
+/// is too long and cannot be cut or must not be, comes back as dropped. Rows that were cut join `truncated`.
+pub(crate) fn encode(
+    text: &Text,
+    records: &[Record],
+    limits: (usize, Overlong),
+    truncated: &mut Vec<Noted>,
+) -> Vec<Result<Encoded, Dropped>> {
+    let mut encode = |record: &Record| {
+        let name = &record.name;
+        let mut taught = taught(text, record).map_err(|error| unlearnable(name, &error))?;
+        truncated.extend(set::fit_in(text, name, &mut taught, limits)?);
+        Ok(Lesson { name: name.clone(), question: String::new(), taught, wire: Value::Null }.into_example())
     };
-    records.iter().map(encode).collect()
+    records.iter().map(&mut encode).collect()
+}
+
+fn taught(text: &Text, record: &Record) -> Result<Taught, ModelError> {
+    let template = text.template()?;
+    let encode = |messages: &[Message]| encode_example(&text.tokenizer, template, messages);
+    let example = encode(&record.messages)?;
+    Ok(match (&record.rejected, record.wanted) {
+        (Some(rejected), _) => {
+            let mut messages = record.messages.clone();
+            messages.pop();
+            messages.push(Message::new("assistant", rejected));
+            Taught::Pair(Preference::new(example, encode(&messages)?)?)
+        }
+        (None, Some(desirable)) => Taught::Judged(Judged { example, desirable }),
+        (None, None) => Taught::Answer(example),
+    })
+}
+
+/// Refuses (exit 4) a run some of whose rows are too long, where that is the policy.
+pub(crate) fn refuse_overlong(dropped: &[Dropped], overlong: Overlong) -> Result<(), Failure> {
+    if overlong != Overlong::Error {
+        return Ok(());
+    }
+    screen::refuse_rows(dropped, Reason::TooLong, "too long", |failure| {
+        failure.hint("raise --max-length, or choose --overlong drop or truncate")
+    })
 }
 
 /// A row that could not be turned into tokens.

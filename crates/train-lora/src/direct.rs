@@ -14,10 +14,10 @@ use crate::args::{Args, SettingFlags};
 use crate::base::{self, Base, check_made_for, refused};
 use crate::checkpoint::Checkpoints;
 use crate::curves::{self, Places};
+use crate::device;
 use crate::engine::{self, Request};
 use crate::gather::{self, Gathered, gather};
 use crate::memory;
-use crate::objective::Objective;
 use crate::order::Order;
 use crate::publish::{Folder, METRICS};
 use crate::report::TrainReport;
@@ -33,11 +33,7 @@ pub(crate) fn run(ctx: &Ctx, args: &Args, data: &Path, out: &Path) -> Result<Out
     settings.control.stop_after_minutes = args.settings.max_minutes;
     let base_dir = args.paths.base.clone().map_or_else(|| ctx.base(), Ok)?;
     check_out(out)?;
-    settings.objective = Objective::new(&args.objective)?;
-    if settings.engine.is_some() && settings.objective != Objective::Imitate {
-        return Err(Failure::usage("an external trainer imitates answers: it knows no --objective")
-            .hint("leave out --engine, or --objective"));
-    }
+    settings.learning(args)?;
     let shape = base::shape(&base_dir)?;
     let start = args.paths.init_adapter.as_deref();
     let mut adapter = match start {
@@ -52,11 +48,12 @@ pub(crate) fn run(ctx: &Ctx, args: &Args, data: &Path, out: &Path) -> Result<Out
         let shape = memory::shape((&base_dir, &shape), &adapter, &settings, rows);
         report.memory = Some(memory::check(&shape, &settings, &order)?);
     }
-    let base = Base::load(&base_dir, settings.storage())?;
+    let base = device::load(&base_dir, settings.storage(), settings.place)?;
     adapter.prepare(&base.model, Threads::new(train::threads(settings.train.threads)));
     start.map_or(Ok(()), |dir| check_made_for(dir, &base_dir, Some(&base.fingerprint)))?;
     report.base_fingerprint.clone_from(&base.fingerprint);
     report.base_held = base.held();
+    report.device = device::said(settings.place);
     report.add_form(&adapter, &base.model.config);
     if ctx.dry_run {
         report.steps = settings.max_steps.unwrap_or(usize::MAX).min(order.total_steps());
@@ -180,6 +177,7 @@ impl Run<'_> {
         let job = Job {
             ctx,
             model: &base.model,
+            device: base.device.as_ref(),
             examples: &gathered.examples,
             evaluation,
             order,

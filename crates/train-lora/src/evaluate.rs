@@ -1,14 +1,16 @@
 //! `evaluate`: the mean loss on the answers of a file, of the base or of an adapter on it.
 
+use nightshift_core::config::Overlong;
 use nightshift_core::{Ctx, Failure, Outcome};
+use nightshift_model::Place;
 use serde::Serialize;
 
 use crate::args::{EvaluateArgs, MixFlags};
-use crate::base::{self, Base, HeldBase, TextSource};
+use crate::base::{self, HeldBase, TextSource};
 use crate::data::{self, DataSet, Dropped, Encoded, Lesson, Taught};
 use crate::report::NAMED_ROWS;
 use crate::seals::Seals;
-use crate::{measure, speed, train};
+use crate::{device, measure, speed, train};
 
 /// What `--json` prints.
 #[derive(Debug, Serialize)]
@@ -33,10 +35,14 @@ struct Report {
     base_held: HeldBase,
     /// Tokens read in a second, prompts included.
     tokens_per_s: f64,
-    /// What matrix products reach on this machine, 10⁹ operations a second.
-    peak_gflops: f64,
+    /// The device that computed; absent when it was the processor.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    device: Option<String>,
+    /// What matrix products reach on this machine's processor, 10⁹ operations a second; null when a device
+    /// computed.
+    peak_gflops: Option<f64>,
     /// The evaluation's matrix products in percent of that.
-    peak_percent: f64,
+    peak_percent: Option<f64>,
     /// Wall time of the arithmetic.
     seconds: f64,
     /// Peak resident memory.
@@ -53,9 +59,10 @@ struct Rejected {
 
 /// Runs `evaluate`.
 pub(crate) fn run(ctx: &Ctx, args: &EvaluateArgs) -> Result<Outcome, Failure> {
+    let place = args.device.as_deref().map_or(Ok(Place::Host), device::named)?;
     let base_dir = args.base.clone().map_or_else(|| ctx.base(), Ok)?;
     let max_length = args.max_length.unwrap_or(ctx.config.train.max_length);
-    let rules = args.rows.rules(&MixFlags::default(), max_length);
+    let rules = args.rows.rules(&MixFlags::default(), max_length, Overlong::Drop);
     let template = args.rows.chat_template.as_deref();
     let text = TextSource { base: &base_dir, template, now: ctx.clock.now() };
     let set = data::load(&args.data, text, rules, None, &Seals::none())?;
@@ -63,20 +70,20 @@ pub(crate) fn run(ctx: &Ctx, args: &EvaluateArgs) -> Result<Outcome, Failure> {
         return Err(Failure::nothing(format!("{} holds no row to evaluate", args.data.display())));
     }
     let storage = base::storage(args.dtype.unwrap_or_default(), args.quantize.unwrap_or_default());
-    let base = Base::load(&base_dir, storage)?;
+    let base = device::load(&base_dir, storage, place)?;
     let DataSet { lessons, dropped, .. } = set;
     let (examples, unwanted) = by_worth(lessons);
     let threads = train::threads(args.threads.unwrap_or(ctx.config.train.threads));
     let adapter = args.adapter.as_deref().map(|dir| base.adapter(dir, threads)).transpose()?;
     let started = ctx.clock.elapsed();
-    let measure =
-        |examples: &[Encoded]| measure::evaluate(ctx, &base.model, adapter.as_ref(), examples, threads);
+    let measure = |examples: &[Encoded]| measure::evaluate(ctx, &base, adapter.as_ref(), examples, threads);
     let (loss, other) = (measure(&examples)?, measure(&unwanted)?);
     let seconds = (ctx.clock.elapsed() - started).as_secs_f64();
     let read: usize = examples.iter().chain(&unwanted).map(|row| row.example.tokens.len()).sum();
     let rejected =
         other.mean().map(|mean_nll| Rejected { mean_nll, tokens: other.tokens, examples: unwanted.len() });
-    let peak_gflops = speed::peak_gflops(&base.model, threads, seconds);
+    let on_host = place == Place::Host;
+    let peak_gflops = on_host.then(|| speed::peak_gflops(&base.model, threads, seconds));
     let gflop_of = |examples: &[Encoded]| speed::evaluation_gflop(&base.model, adapter.as_ref(), examples);
     let gflop = gflop_of(&examples) + gflop_of(&unwanted);
     let report = Report {
@@ -89,8 +96,9 @@ pub(crate) fn run(ctx: &Ctx, args: &EvaluateArgs) -> Result<Outcome, Failure> {
         base_held: base.held(),
         base_fingerprint: base.fingerprint,
         tokens_per_s: read as f64 / seconds.max(1e-9),
+        device: device::said(place),
         peak_gflops,
-        peak_percent: speed::percent(gflop, seconds, peak_gflops),
+        peak_percent: peak_gflops.map(|peak| speed::percent(gflop, seconds, peak)),
         seconds,
         peak_rss_bytes: nightshift_core::process::peak_rss_bytes(),
     };
@@ -104,7 +112,7 @@ pub(crate) fn run(ctx: &Ctx, args: &EvaluateArgs) -> Result<Outcome, Failure> {
         report.mean_nll,
         report.tokens,
         report.examples,
-        speed::words(report.tokens_per_s, Some(report.peak_percent), Some(report.peak_gflops))
+        speed::words(report.tokens_per_s, report.peak_percent, report.peak_gflops)
     );
     Ok(Outcome::done(&report, text))
 }

@@ -68,8 +68,16 @@ fn adapter(args: &ExportArgs, base_dir: &Path, dir: &Path) -> Result<Report, Fai
     let shape = base::shape(base_dir)?;
     let adapter = Adapter::load(dir, &shape).map_err(refused)?;
     base::check_made_for(dir, base_dir, None)?;
+    let mut warnings: Vec<String> = base::trained_on_nf4(dir)?.into_iter().collect();
+    if base::is_quantised(base_dir) {
+        warnings.push(format!(
+            "llama.cpp does not read {}: export the base it was made from, and quantise that with llama-quantize",
+            base_dir.display()
+        ));
+    }
     let name = name_of(dir);
     let made = export_adapter(&adapter, &shape, &name, &args.out).map_err(refused)?;
+    warnings.extend(window_warning(made.windowed_layers));
     Ok(Report {
         path: args.out.display().to_string(),
         kind: "adapter",
@@ -79,11 +87,17 @@ fn adapter(args: &ExportArgs, base_dir: &Path, dir: &Path) -> Result<Report, Fai
         alpha: Some(made.alpha),
         folded_modules: Some(made.folded),
         vocabulary: None,
-        warnings: window_warning(made.windowed_layers),
+        warnings,
     })
 }
 
 fn model(args: &ExportArgs, base_dir: &Path) -> Result<Report, Failure> {
+    if base::is_quantised(base_dir) {
+        let message =
+            format!("{} is quantised by bitsandbytes, whose form GGUF does not have", base_dir.display());
+        return Err(Failure::refused(message)
+            .hint("export the base it was made from, and quantise that file with llama-quantize"));
+    }
     let kind = match args.dtype.unwrap_or(ExportType::F32) {
         ExportType::F32 => GgufType::F32,
         ExportType::F16 => GgufType::F16,

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use nightshift_core::config::Overlong;
 use nightshift_core::random::sha256_hex;
 use nightshift_core::{Ctx, Failure, files};
 use serde_json::Value;
@@ -41,11 +42,11 @@ pub(crate) struct Gathered {
 }
 
 impl RowFlags {
-    /// The rules that these flags give.
-    pub(crate) fn rules(&self, mix: &MixFlags, max_length: usize) -> Rules {
+    /// The rules that these flags give; `overlong` holds where no flag does.
+    pub(crate) fn rules(&self, mix: &MixFlags, max_length: usize, overlong: Overlong) -> Rules {
         Rules {
             loss_on: self.loss_on.unwrap_or_default(),
-            overlong: self.overlong.unwrap_or_default(),
+            overlong: self.overlong.unwrap_or(overlong),
             contaminated: mix.contaminated.unwrap_or_default(),
             dedup: self.dedup,
             max_length,
@@ -67,7 +68,7 @@ pub(crate) fn gather(
     let Some(path) = &args.paths.data else { return Err(Failure::usage("--data is missing")) };
     let replayed = share(&args.mix)?;
     let seals = seals(ctx, &args.mix.check_against)?;
-    let rules = args.rows.rules(&args.mix, settings.train.max_length);
+    let rules = args.rows.rules(&args.mix, settings.train.max_length, settings.train.overlong);
     let template = args.rows.chat_template.as_deref();
     let text = TextSource { base, template, now: ctx.clock.now() };
     let read = |path: &Path, others: &[(&DataSet, (Reason, &str))]| -> Result<DataSet, Failure> {
@@ -149,7 +150,7 @@ fn wanted(settings: &Settings) -> Option<Teaches> {
 }
 
 /// Refuses (exit 4) rows that this objective cannot learn from.
-fn fits(set: &DataSet, objective: &Objective, path: &Path) -> Result<(), Failure> {
+pub(crate) fn fits(set: &DataSet, objective: &Objective, path: &Path) -> Result<(), Failure> {
     if set.teaches == objective.teaches() {
         return Ok(());
     }

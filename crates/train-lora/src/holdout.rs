@@ -1,4 +1,4 @@
-//! Which questions are kept for the evaluation during a run.
+//! Which questions are kept for the evaluation during a run, and what a night reads besides harvests.
 //!
 //! By a hash of the question (case and white space aside) and of nothing else: the same question falls on
 //! the same side in every file and every night, so no night trains on what another one evaluates on.
@@ -6,14 +6,18 @@
 use std::path::Path;
 
 use nightshift_core::Failure;
+use nightshift_core::config::Overlong;
 use nightshift_core::jiff::Timestamp;
 use nightshift_core::random::sha256_hex;
 use nightshift_model::Message;
+use serde::Deserialize;
 
-use crate::args::{Contaminated, LossOn, Overlong};
+use crate::args::{Contaminated, LossOn};
 use crate::base::TextSource;
 use crate::control::Control;
-use crate::data::{self, DataSet, Rules, Teaches, question_key};
+use crate::data::{self, DataSet, Dropped, Reason, Record, Rules, Teaches, question_key};
+use crate::gather;
+use crate::objective::Objective;
 use crate::seals::Seals;
 use crate::settings::Settings;
 
@@ -38,15 +42,53 @@ pub(crate) fn file(
     seals: &Seals,
 ) -> Result<Option<DataSet>, Failure> {
     let Some(path) = &settings.control.eval_data else { return Ok(None) };
+    let set = read(path, (base, now), settings, (settings.objective.teaches(), Overlong::Drop), seals)?;
+    gather::fits(&set, &settings.objective, path)?;
+    Ok(Some(set))
+}
+
+/// The conversations of `train.replay`, as records: what a night replays is last answers. Rows of another
+/// kind are left out by name, as is what a gate or a report set asks.
+pub(crate) fn replayed(
+    base: &Path,
+    now: Timestamp,
+    settings: &Settings,
+    seals: &Seals,
+) -> Result<(Vec<Record>, Vec<Dropped>), Failure> {
+    let Some(path) = &settings.train.replay else { return Ok(Default::default()) };
+    let set = read(path, (base, now), settings, (Teaches::Answers, settings.train.overlong), seals)?;
+    gather::fits(&set, &Objective::Imitate, path)?;
+    let DataSet { lessons, mut dropped, .. } = set;
+    let mut records = Vec::with_capacity(lessons.len());
+    for row in lessons {
+        let whole = row.wire.get("tools").is_none();
+        let messages = row.wire.get("messages").filter(|_| whole).map(Vec::<Message>::deserialize);
+        if let Some(Ok(messages)) = messages {
+            records.push(Record::new(row.name, messages));
+        } else {
+            let why = "a night replays conversations without tools";
+            dropped.push(Dropped::new(row.name, Reason::NoAnswer, why));
+        }
+    }
+    Ok((records, dropped))
+}
+
+fn read(
+    path: &Path,
+    (base, now): (&Path, Timestamp),
+    settings: &Settings,
+    (teaches, overlong): (Teaches, Overlong),
+    seals: &Seals,
+) -> Result<DataSet, Failure> {
     let rules = Rules {
         loss_on: LossOn::LastAnswer,
-        overlong: Overlong::Drop,
+        overlong,
         contaminated: Contaminated::Drop,
         dedup: false,
         max_length: settings.train.max_length,
     };
     let text = TextSource { base, template: None, now };
-    data::load(path, text, rules, Some(Teaches::Answers), seals).map(Some)
+    data::load(path, text, rules, Some(teaches), seals)
 }
 
 /// Refuses (exit 3) a run that is to be decided by an evaluation without rows.
@@ -67,11 +109,10 @@ pub(crate) fn refuse_empty(control: &Control, rows: usize) -> Result<(), Failure
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::Record;
 
     fn record(question: &str) -> Record {
         let messages = vec![Message::new("user", question), Message::new("assistant", "x")];
-        Record { name: question.into(), messages }
+        Record::new(question, messages)
     }
 
     #[test]

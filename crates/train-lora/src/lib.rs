@@ -14,6 +14,7 @@ mod checkpoint;
 pub mod control;
 mod curves;
 mod data;
+mod device;
 mod direct;
 pub mod engine;
 mod evals;

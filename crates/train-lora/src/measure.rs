@@ -1,9 +1,11 @@
 //! Passes that change nothing: the loss on held-out rows, and the speed of the machine.
 
+use std::sync::Arc;
+
 use nightshift_core::{Ctx, Failure};
 use nightshift_model::{Adapter, Grads, Loss, Model, ModelError, Packed, Workspace, loss_and_grads};
 
-use crate::base::refused;
+use crate::base::{Base, refused};
 use crate::data::Encoded;
 use crate::settings::Settings;
 use crate::train::threads;
@@ -24,15 +26,18 @@ pub(crate) fn pack<'a>(rows: impl Iterator<Item = &'a Encoded>) -> Packed {
 /// Sum of the negative log-likelihood of all answers, and the answer tokens.
 pub(crate) fn evaluate(
     ctx: &Ctx,
-    model: &Model,
+    base: &Base,
     adapter: Option<&Adapter>,
     examples: &[Encoded],
     threads: usize,
 ) -> Result<Loss, Failure> {
     let mut workspace = Workspace::new(threads);
     workspace.set_stop(ctx.stop.clone());
+    if let Some(device) = &base.device {
+        workspace.set_device(Arc::clone(device));
+    }
     let bar = ctx.printer.bar(examples.len() as u64, "evaluating");
-    let sum = sum(ctx, model, adapter, examples, &mut workspace, &|rows| bar.inc(rows as u64))?;
+    let sum = sum(ctx, &base.model, adapter, examples, &mut workspace, &|rows| bar.inc(rows as u64))?;
     bar.finish_and_clear();
     match sum.bad {
         None => Ok(sum.loss),
@@ -93,12 +98,13 @@ pub(crate) fn evaluation_passes(examples: &[Encoded]) -> Vec<&[Encoded]> {
 /// Measures the speed of training steps on some rows; changes nothing.
 pub(crate) fn tokens_per_s(
     ctx: &Ctx,
-    model: &Model,
+    base: &Base,
     adapter: &Adapter,
     rows: &[Encoded],
     settings: &Settings,
 ) -> Result<f64, Failure> {
-    let mut workspace = variant::workspace(&settings.train, threads(settings.train.threads));
+    let threads = threads(settings.train.threads);
+    let mut workspace = variant::workspace(&settings.train, threads, base.device.as_ref());
     let mut grads = Grads::lora(adapter);
     let (mut tokens, mut seconds) = (0, 0.0);
     // The first batch warms the caches and is not counted.
@@ -106,7 +112,8 @@ pub(crate) fn tokens_per_s(
         ctx.stop.check()?;
         let started = ctx.clock.elapsed();
         let batch = pack(batch.iter());
-        loss_and_grads(model, Some(adapter), &batch, 1.0, &mut grads, &mut workspace).map_err(refused)?;
+        loss_and_grads(&base.model, Some(adapter), &batch, 1.0, &mut grads, &mut workspace)
+            .map_err(refused)?;
         if number > 0 {
             tokens += batch.tokens.len();
             seconds += (ctx.clock.elapsed() - started).as_secs_f64();

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use nightshift_core::{Failure, process};
-use nightshift_model::{Adapter, Footprint, ModelConfig, Span, Threads, base_bytes};
+use nightshift_model::{Adapter, Footprint, ModelConfig, Place, Span, Threads, base_bytes};
 use serde::Serialize;
 
 use crate::base;
@@ -36,6 +36,8 @@ pub(crate) struct Shape<'a> {
     pub(crate) adapter: &'a Adapter,
     /// Keep only the input of each layer.
     pub(crate) checkpointing: bool,
+    /// Passes are computed on a device, and so their memory is not the host's.
+    pub(crate) on_device: bool,
     /// Threads of the arithmetic.
     pub(crate) threads: usize,
     /// Rows that are trained on, in the order of [`Order`].
@@ -86,7 +88,7 @@ pub(crate) fn estimate(shape: &Shape<'_>, order: &Order, max_steps: usize) -> Es
     let mut estimate = Estimate {
         base_bytes: base_bytes(shape.config, shape.held.0, shape.held.1),
         adapter_bytes: footprint.adapter_bytes() + file,
-        activations_bytes: footprint.workspace_bytes(),
+        activations_bytes: if shape.on_device { 0 } else { footprint.workspace_bytes() },
         program_bytes: PROGRAM + PRODUCTS * shape.threads as u64 + TOKEN * tokens as u64,
         total_bytes: 0,
     };
@@ -247,8 +249,8 @@ pub(crate) fn shape<'a>(
 ) -> Shape<'a> {
     let held = base::bytes_per_number(dir, settings.storage());
     let checkpointing = settings.train.gradient_checkpointing;
-    let threads = threads(settings.train.threads);
-    Shape { config, held, adapter, checkpointing, threads, examples, evaluation }
+    let (on_device, threads) = (settings.place != Place::Host, threads(settings.train.threads));
+    Shape { config, held, adapter, checkpointing, on_device, threads, examples, evaluation }
 }
 
 /// An amount of memory in words.

@@ -61,6 +61,12 @@ pub(crate) fn run(ctx: &Ctx, args: &MergeArgs) -> Result<Outcome, Failure> {
     let base_dir = args.base.clone().map_or_else(|| ctx.base(), Ok)?;
     check_out(&args.out)?;
     let shape = base::shape(&base_dir)?;
+    if base::is_quantised(&base_dir) {
+        let message = format!("{} is quantised: its numbers cannot take an update", base_dir.display());
+        return Err(Failure::refused(message).hint(
+            "name the base it was made from with --base; an adapter trained on the quantised folder goes with it",
+        ));
+    }
     let adapter = Adapter::load(&args.adapter, &shape).map_err(refused)?;
     let fingerprint = base_fingerprint(&base_dir).map_err(refused)?;
     base::check_made_for(&args.adapter, &base_dir, Some(&fingerprint))?;
@@ -146,7 +152,7 @@ fn write(
     ctx.stop.check()?;
     bar.finish_and_clear();
     let merged = merged.map_err(refused)?;
-    let mut warnings = Vec::new();
+    let mut warnings: Vec<String> = base::trained_on_nf4(&args.adapter)?.into_iter().collect();
     let check = if args.no_check { None } else { check(ctx, base_dir, staged, adapter, &mut warnings)? };
     let only_f32 = merged.types == ["F32"];
     if let Some(check) = &check {

@@ -3,21 +3,21 @@
 //! The flags, what they mean, and the share of a step's metrics that only judged answers have. The passes
 //! themselves are in `train::judged`.
 
-use clap::ValueEnum;
 use nightshift_core::Failure;
+use nightshift_core::config::{Objective as Name, Train};
 use nightshift_model::{Dpo, Kto, PreferenceSum};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::data::Teaches;
 
-/// Flags of the objective.
+/// Flags of the objective. Those that are absent come from the config file.
 #[derive(Debug, Clone, Default, PartialEq, clap::Args)]
-#[command(next_help_heading = "Direct form: objective")]
+#[command(next_help_heading = "Objective (section `train`)")]
 pub struct ObjectiveFlags {
     /// What is learned: answers (sft), chosen over rejected (dpo), or judged answers (kto) [default: sft]
-    #[arg(long, value_name = "NAME", requires = "data")]
-    pub objective: Option<ObjectiveName>,
+    #[arg(long, value_name = "NAME")]
+    pub objective: Option<Name>,
     /// dpo and kto: how strongly the base, which is the reference, holds [default: 0.1]
     #[arg(long, value_name = "X", requires = "objective")]
     pub beta: Option<f64>,
@@ -32,17 +32,6 @@ pub struct ObjectiveFlags {
     pub undesirable_weight: Option<f64>,
 }
 
-/// Objectives by name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum ObjectiveName {
-    /// Supervised fine-tuning: imitate the answers
-    Sft,
-    /// Direct preference optimisation, on rows with `chosen` and `rejected`
-    Dpo,
-    /// Kahneman-Tversky optimisation, on rows with `completion` and `label`
-    Kto,
-}
-
 /// What is learned.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Objective {
@@ -55,36 +44,43 @@ pub(crate) enum Objective {
 }
 
 impl Objective {
-    /// What the flags ask for; exit 2 for numbers out of range and flags of another objective.
-    pub(crate) fn new(flags: &ObjectiveFlags) -> Result<Self, Failure> {
-        let name = flags.objective.unwrap_or(ObjectiveName::Sft);
+    /// What the flags ask for, and where they are silent the config; exit 2 for numbers out of range and for
+    /// flags of another objective.
+    pub(crate) fn new(train: &Train, flags: &ObjectiveFlags) -> Result<Self, Failure> {
+        let name = flags.objective.unwrap_or(train.objective);
         let of_dpo = [("--label-smoothing", flags.label_smoothing.is_some())];
         let of_kto = [
             ("--desirable-weight", flags.desirable_weight.is_some()),
             ("--undesirable-weight", flags.undesirable_weight.is_some()),
         ];
         let foreign = match name {
-            ObjectiveName::Sft => [&[("--beta", flags.beta.is_some())][..], &of_dpo, &of_kto].concat(),
-            ObjectiveName::Dpo => of_kto.to_vec(),
-            ObjectiveName::Kto => of_dpo.to_vec(),
+            Name::Sft => [&[("--beta", flags.beta.is_some())][..], &of_dpo, &of_kto].concat(),
+            Name::Dpo => of_kto.to_vec(),
+            Name::Kto => of_dpo.to_vec(),
         };
         if let Some((flag, _)) = foreign.iter().find(|(_, given)| *given) {
             return Err(Failure::usage(format!("{flag} does not belong to this objective")));
         }
-        let beta = positive("--beta", flags.beta.unwrap_or(0.1))?;
-        let label_smoothing = flags.label_smoothing.unwrap_or(0.0);
+        let beta = positive("--beta", flags.beta.unwrap_or(train.beta))?;
+        let label_smoothing = flags.label_smoothing.unwrap_or(train.label_smoothing);
         if !(0.0..0.5).contains(&label_smoothing) {
             let message =
                 format!("--label-smoothing is {label_smoothing}, but it must be from 0 to below 0.5");
             return Err(Failure::usage(message));
         }
         Ok(match name {
-            ObjectiveName::Sft => Self::Imitate,
-            ObjectiveName::Dpo => Self::Dpo(Dpo { beta, label_smoothing }),
-            ObjectiveName::Kto => Self::Kto(Kto {
+            Name::Sft => Self::Imitate,
+            Name::Dpo => Self::Dpo(Dpo { beta, label_smoothing }),
+            Name::Kto => Self::Kto(Kto {
                 beta,
-                desirable: positive("--desirable-weight", flags.desirable_weight.unwrap_or(1.0))?,
-                undesirable: positive("--undesirable-weight", flags.undesirable_weight.unwrap_or(1.0))?,
+                desirable: positive(
+                    "--desirable-weight",
+                    flags.desirable_weight.unwrap_or(train.desirable_weight),
+                )?,
+                undesirable: positive(
+                    "--undesirable-weight",
+                    flags.undesirable_weight.unwrap_or(train.undesirable_weight),
+                )?,
             }),
         })
     }
@@ -152,25 +148,35 @@ impl Rewards {
 mod tests {
     use super::*;
 
-    fn flags(name: ObjectiveName) -> ObjectiveFlags {
+    fn flags(name: Name) -> ObjectiveFlags {
         ObjectiveFlags { objective: Some(name), ..ObjectiveFlags::default() }
     }
 
     #[test]
     fn every_objective_takes_its_own_flags_only() {
-        assert_eq!(Objective::new(&ObjectiveFlags::default()).unwrap(), Objective::Imitate);
-        let dpo = Objective::new(&flags(ObjectiveName::Dpo)).unwrap();
+        assert_eq!(
+            Objective::new(&Train::default(), &ObjectiveFlags::default()).unwrap(),
+            Objective::Imitate
+        );
+        let dpo = Objective::new(&Train::default(), &flags(Name::Dpo)).unwrap();
         assert_eq!(dpo, Objective::Dpo(Dpo { beta: 0.1, label_smoothing: 0.0 }));
         assert_eq!(dpo.teaches(), Teaches::Pairs);
-        let refusal = |flags: ObjectiveFlags| Objective::new(&flags).unwrap_err().chain();
-        let with = flags(ObjectiveName::Sft);
+        let refusal = |flags: ObjectiveFlags| Objective::new(&Train::default(), &flags).unwrap_err().chain();
+        let with = flags(Name::Sft);
         assert!(refusal(ObjectiveFlags { beta: Some(0.1), ..with }).contains("--beta"));
-        let with = flags(ObjectiveName::Kto);
+        let with = flags(Name::Kto);
         assert!(refusal(ObjectiveFlags { label_smoothing: Some(0.1), ..with.clone() }).contains("--label"));
         assert!(refusal(ObjectiveFlags { beta: Some(-1.0), ..with }).contains("--beta is -1"));
-        let with = flags(ObjectiveName::Dpo);
+        let with = flags(Name::Dpo);
         assert!(refusal(ObjectiveFlags { label_smoothing: Some(0.5), ..with.clone() }).contains("below 0.5"));
         assert!(refusal(ObjectiveFlags { desirable_weight: Some(2.0), ..with }).contains("--desirable"));
+        // What the config says holds where no flag does.
+        let train = Train { objective: Name::Kto, beta: 0.3, undesirable_weight: 2.0, ..Train::default() };
+        let kto = Kto { beta: 0.3, desirable: 1.0, undesirable: 2.0 };
+        assert_eq!(Objective::new(&train, &ObjectiveFlags::default()).unwrap(), Objective::Kto(kto));
+        let dpo = Objective::new(&train, &flags(Name::Dpo)).unwrap();
+        assert_eq!(dpo, Objective::Dpo(Dpo { beta: 0.3, label_smoothing: 0.0 }));
+        assert_eq!(Objective::new(&train, &flags(Name::Sft)).unwrap(), Objective::Imitate);
     }
 
     #[test]

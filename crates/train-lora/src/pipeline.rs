@@ -20,8 +20,9 @@ use crate::args::Args;
 use crate::base::{Base, Text};
 use crate::checkpoint::Checkpoints;
 use crate::curves::{self, Places};
-use crate::data::{self, Dropped, Encoded, Reason, Record, question_key};
+use crate::data::{self, Dropped, Encoded, Noted, Reason, Record, question_key};
 use crate::engine::{self, Request};
+use crate::objective::Objective;
 use crate::plan::{self, Draft, Plan};
 use crate::publish::{self, Folder};
 use crate::report::TrainReport;
@@ -29,7 +30,7 @@ use crate::seals::Seals;
 use crate::select::{self, Accepted, Candidates};
 use crate::settings::Settings;
 use crate::train::{self, Job, News, Trained};
-use crate::{gather, holdout, measure, memory};
+use crate::{device, gather, holdout, measure, memory};
 
 /// Rows on which the speed is measured.
 const PROBE_ROWS: usize = 32;
@@ -38,7 +39,11 @@ const SAID_ROWS: usize = 20;
 
 /// Trains on the home's rows and publishes.
 pub(crate) fn run(ctx: &Ctx, args: &Args) -> Result<Outcome, Failure> {
-    let settings = Settings::new(ctx, &args.settings, true)?;
+    let mut settings = Settings::new(ctx, &args.settings, true)?;
+    settings.learning(args)?;
+    if let Some(file) = &args.mix.replay {
+        settings.train.replay = Some(file.clone());
+    }
     if ctx.dry_run {
         return dry_run(ctx, args, &settings);
     }
@@ -111,6 +116,7 @@ fn train_and_publish(ctx: &Ctx, args: &Args, settings: &Settings, log: &LogFile)
     };
     let mut report = planned(&plan, &base);
     say_dropped(ctx, log, &plan.dropped[night.candidates.dropped.len().min(plan.dropped.len())..]);
+    say_cut(ctx, log, &plan.truncated);
     let rows = Rows::read(&base, &plan, settings, &night.seals)?;
     report.examples.evaluation = rows.evaluation.len();
     let trained = train(ctx, &base, (&plan, &rows), settings, (&folder, log), &mut report)?;
@@ -126,8 +132,8 @@ struct Night {
 impl Night {
     fn gather(ctx: &Ctx, store: Option<&Store>, settings: &Settings) -> Result<Self, Failure> {
         let seals = store.map_or_else(|| Ok(Seals::none()), |store| Seals::load(store.read()))?;
-        let candidates = select::accepted(ctx, &seals)?;
-        enough(candidates.accepted.len(), settings, &candidates.dropped)?;
+        let candidates = select::accepted(ctx, &seals, settings.objective.teaches())?;
+        enough(select::answers(&candidates.accepted), settings, &candidates.dropped)?;
         Ok(Self { seals, candidates })
     }
 
@@ -136,7 +142,7 @@ impl Night {
         let rows = plan::digest(self.candidates.accepted.iter().map(|row| &row.record));
         let newest = self.candidates.newest().unwrap_or_default();
         let mut text = format!("{}\n{rows}\n{newest}\n{}\n", base.fingerprint, settings.digest());
-        if let Some(path) = &settings.control.eval_data {
+        for path in settings.control.eval_data.iter().chain(&settings.train.replay) {
             text.push_str(&sha256_hex(&files::read(path)?));
         }
         Ok(sha256_hex(text.as_bytes())[..16].to_owned())
@@ -178,6 +184,23 @@ impl Night {
             }
             _ => Vec::new(),
         };
+        if settings.train.replay_ratio > 0.0 {
+            let (more, left_out) = holdout::replayed(&base.dir, now, settings, &self.seals)?;
+            let known: HashSet<String> = accepted
+                .iter()
+                .map(|row| &row.record)
+                .chain(&pool)
+                .map(|record| question_key(&record.messages))
+                .collect();
+            pool.extend(more.into_iter().filter(|record| !known.contains(&question_key(&record.messages))));
+            dropped.extend(left_out);
+        }
+        match settings.objective {
+            Objective::Imitate => {}
+            // A replayed answer is wanted; better than which one, nobody knows.
+            Objective::Kto(_) => pool.iter_mut().for_each(|record| record.wanted = Some(true)),
+            Objective::Dpo(_) => pool.clear(),
+        }
         // What is evaluated on is never trained on, wherever it comes from.
         pool.retain(|record| {
             let question = question_key(&record.messages);
@@ -188,7 +211,7 @@ impl Night {
         let speed = if measure || draft.has_older() {
             let rows = draft.probe(PROBE_ROWS, &text);
             let adapter = fresh(base, settings)?;
-            Some(measure::tokens_per_s(ctx, &base.model, &adapter, &rows, settings)?)
+            Some(measure::tokens_per_s(ctx, base, &adapter, &rows, settings)?)
         } else {
             None
         };
@@ -208,7 +231,7 @@ struct Rows {
 impl Rows {
     fn read(base: &Base, plan: &Plan, settings: &Settings, seals: &Seals) -> Result<Self, Failure> {
         let text = Text::load(&base.dir, plan.template_time)?;
-        let [examples, evaluation] = plan.encode(&text, settings.train.max_length)?;
+        let [examples, evaluation] = plan.encode(&text, settings)?;
         let Some(set) = holdout::file(&base.dir, plan.template_time, settings, seals)? else {
             return Ok(Self {
                 examples,
@@ -244,7 +267,7 @@ fn enough(rows: usize, settings: &Settings, dropped: &[Dropped]) -> Result<(), F
 fn load_base(ctx: &Ctx, args: &Args, settings: &Settings) -> Result<Base, Failure> {
     let dir = args.paths.base.clone().map_or_else(|| ctx.base(), Ok)?;
     memory::check_base(&dir, settings)?;
-    Base::load(&dir, settings.storage())
+    device::load(&dir, settings.storage(), settings.place)
 }
 
 /// A fresh adapter, ready to be trained.
@@ -252,6 +275,13 @@ fn fresh(base: &Base, settings: &Settings) -> Result<Adapter, Failure> {
     let mut adapter = settings.adapter(&base.model.config)?;
     adapter.prepare(&base.model, Threads::new(train::threads(settings.train.threads)));
     Ok(adapter)
+}
+
+fn say_cut(ctx: &Ctx, log: &LogFile, truncated: &[Noted]) {
+    for (number, row) in truncated.iter().enumerate() {
+        let line = format!("cut: {}: {}", row.row, row.what);
+        if number < SAID_ROWS { log.say(ctx, &line) } else { log.write(ctx, &line) }
+    }
 }
 
 fn say_dropped(ctx: &Ctx, log: &LogFile, dropped: &[Dropped]) {
@@ -333,6 +363,7 @@ fn planned(plan: &Plan, base: &Base) -> TrainReport {
         ..TrainReport::default()
     };
     report.add_dropped(&plan.dropped);
+    report.examples.truncated = plan.truncated.len();
     report.examples.new = new;
     report.examples.older = older;
     report.examples.replay = plan.drawn;
@@ -353,6 +384,7 @@ fn train(
 ) -> Result<Trained, Failure> {
     let adapter = fresh(base, settings)?;
     report.add_form(&adapter, &base.model.config);
+    report.device = device::said(settings.place);
     report.warnings.iter().for_each(|warning| log.say(ctx, &format!("warning: {warning}")));
     let order = plan.order(settings);
     if let Some(engine) = &settings.engine {
@@ -385,6 +417,7 @@ fn train(
     let job = Job {
         ctx,
         model: &base.model,
+        device: base.device.as_ref(),
         examples: &rows.examples,
         evaluation: &rows.evaluation,
         order,

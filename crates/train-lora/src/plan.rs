@@ -5,6 +5,7 @@
 
 use std::path::Path;
 
+use nightshift_core::config::Overlong;
 use nightshift_core::jiff::Timestamp;
 use nightshift_core::random::{self, sha256_hex};
 use nightshift_core::{Failure, OrFail, files};
@@ -13,10 +14,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::Text;
 use crate::budget::{Budget, Older, sample};
-use crate::data::{Dropped, Encoded, Reason, Record, encode, refuse_template};
+use crate::data::{Dropped, Encoded, Noted, Reason, Record, encode, refuse_overlong, refuse_template};
 use crate::order::Order;
 use crate::seals::Seals;
-use crate::select::Accepted;
+use crate::select::{self, Accepted};
 use crate::settings::Settings;
 
 const FILE: &str = "plan.json";
@@ -40,6 +41,8 @@ pub(crate) struct Plan {
     pub(crate) evaluation: Vec<Record>,
     /// Rows that do not take part.
     pub(crate) dropped: Vec<Dropped>,
+    /// Rows whose prompt is cut.
+    pub(crate) truncated: Vec<Noted>,
     /// Estimated seconds, where the speed was measured.
     pub(crate) estimated_s: Option<f64>,
 }
@@ -94,12 +97,12 @@ impl Plan {
     }
 
     /// Rows, then pool, in tokens; and what is evaluated on.
-    pub(crate) fn encode(&self, text: &Text, max_length: usize) -> Result<[Vec<Encoded>; 2], Failure> {
+    pub(crate) fn encode(&self, text: &Text, settings: &Settings) -> Result<[Vec<Encoded>; 2], Failure> {
         let records: Vec<Record> =
             self.rows.iter().map(|row| &row.record).chain(&self.pool).cloned().collect();
         let all = |records: &[Record]| {
             let encoded: Result<Vec<Encoded>, Dropped> =
-                encode(text, records, max_length).into_iter().collect();
+                encode(text, records, limits(settings), &mut Vec::new()).into_iter().collect();
             encoded.map_err(|row| {
                 Failure::failed(format!("row {} of the plan cannot be used: {}", row.row, row.why))
                     .hint("the base's tokenizer or template changed: --fresh starts over")
@@ -114,6 +117,12 @@ pub(crate) fn digest<'a>(records: impl Iterator<Item = &'a Record>) -> String {
     let mut text = String::new();
     for record in records {
         text.push_str(&serde_json::to_string(&record.messages).unwrap_or_default());
+        if let Some(rejected) = &record.rejected {
+            text.push_str(&serde_json::to_string(rejected).unwrap_or_default());
+        }
+        if record.wanted == Some(false) {
+            text.push_str(" unwanted");
+        }
         text.push('\n');
     }
     sha256_hex(text.as_bytes())
@@ -127,6 +136,7 @@ pub(crate) struct Draft {
     evaluation: Vec<Record>,
     newest: String,
     dropped: Vec<Dropped>,
+    truncated: Vec<Noted>,
 }
 
 impl Draft {
@@ -139,24 +149,26 @@ impl Draft {
         evaluation: Vec<Record>,
         mut dropped: Vec<Dropped>,
     ) -> Result<Self, Failure> {
-        let max_length = settings.train.max_length;
+        let (limits, mut truncated) = (limits(settings), Vec::new());
+        let mut encode = |records: &[Record]| encode(text, records, limits, &mut truncated);
         let newest = accepted.last().map(|row| row.date.clone()).unwrap_or_default();
         let records: Vec<Record> = accepted.iter().map(|row| row.record.clone()).collect();
-        let encoded = encode(text, &records, max_length);
+        let encoded = encode(&records);
         refuse_template(&encoded)?;
         let rows = with_lengths(accepted, encoded, &mut dropped);
         let pool = thin(pool, wanted(settings, rows.len()) * settings.train.num_epochs, settings.seed);
-        let encoded = encode(text, &pool, max_length);
+        let encoded = encode(&pool);
         let pool = with_lengths(pool, encoded, &mut dropped);
-        let encoded = encode(text, &evaluation, max_length);
+        let encoded = encode(&evaluation);
         let evaluation = with_lengths(evaluation, encoded, &mut dropped);
         let evaluation = evaluation.into_iter().map(|(record, _)| record).collect();
-        Ok(Self { rows, pool, evaluation, newest, dropped })
+        refuse_overlong(&dropped, settings.train.overlong)?;
+        Ok(Self { rows, pool, evaluation, newest, dropped, truncated })
     }
 
     /// Accepted rows that can be trained on.
-    pub(crate) const fn examples(&self) -> usize {
-        self.rows.len()
+    pub(crate) fn examples(&self) -> usize {
+        select::answers(self.rows.iter().map(|(row, _)| row))
     }
 
     /// Rows that cannot.
@@ -173,7 +185,8 @@ impl Draft {
     pub(crate) fn probe(&self, count: usize, text: &Text) -> Vec<Encoded> {
         let rows: Vec<Record> =
             self.rows.iter().rev().take(count).map(|(row, _)| row.record.clone()).collect();
-        encode(text, &rows, usize::MAX).into_iter().flatten().collect()
+        let limits = (usize::MAX, Overlong::Drop);
+        encode(text, &rows, limits, &mut Vec::new()).into_iter().flatten().collect()
     }
 
     /// Decides: every row of the newest harvest, and of the older ones what fits at this speed.
@@ -184,7 +197,7 @@ impl Draft {
         now: Timestamp,
         speed: Option<f64>,
     ) -> Plan {
-        let Self { rows, pool, evaluation, newest, mut dropped } = self;
+        let Self { rows, pool, evaluation, newest, mut dropped, truncated } = self;
         let replay_cost = replay_tokens_per_row(settings, rows.len(), &pool);
         let mut kept = vec![true; rows.len()];
         if let Some(tokens_per_s) = speed {
@@ -228,9 +241,15 @@ impl Draft {
             drawn,
             evaluation,
             dropped,
+            truncated,
             estimated_s: speed.map(|speed| per_epoch * settings.train.num_epochs as f64 / speed),
         }
     }
+}
+
+/// The longest example, and what becomes of longer ones.
+const fn limits(settings: &Settings) -> (usize, Overlong) {
+    (settings.train.max_length, settings.train.overlong)
 }
 
 /// Replayed answers that an epoch of `rows` accepted rows asks for.
@@ -268,7 +287,7 @@ fn with_lengths<T>(
     let mut kept = Vec::with_capacity(rows.len());
     for (row, encoded) in rows.into_iter().zip(encoded) {
         match encoded {
-            Ok(encoded) => kept.push((row, encoded.example.tokens.len())),
+            Ok(encoded) => kept.push((row, encoded.tokens())),
             Err(why) => dropped.push(why),
         }
     }
@@ -284,7 +303,7 @@ mod tests {
 
     fn record(name: &str) -> Record {
         let messages = vec![Message::new("user", name), Message::new("assistant", "x")];
-        Record { name: name.into(), messages }
+        Record::new(name, messages)
     }
 
     /// 20 older rows of two harvests and five new ones, 10 tokens each; replay answers of 10 tokens.
@@ -299,6 +318,7 @@ mod tests {
             evaluation: Vec::new(),
             newest: "20260301".into(),
             dropped: Vec::new(),
+            truncated: Vec::new(),
         }
     }
 

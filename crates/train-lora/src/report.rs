@@ -1,6 +1,7 @@
 //! What `--json` prints and what the folder's two metric files hold.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use nightshift_core::Ctx;
 use nightshift_core::clock::rfc3339;
@@ -8,7 +9,7 @@ use nightshift_model::{Adapter, ModelConfig};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::base::HeldBase;
+use crate::base::{self, HeldBase};
 use crate::data::{DataSet, Dropped};
 use crate::engine::EngineReport;
 use crate::memory::Estimate;
@@ -162,6 +163,9 @@ pub(crate) struct TrainReport {
     pub(crate) base_fingerprint: String,
     /// How the base is held in memory.
     pub(crate) base_held: HeldBase,
+    /// The device that computed; absent when it was the processor.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) device: Option<String>,
     /// Accepted rows of each harvest date.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) nights: BTreeMap<String, usize>,
@@ -271,6 +275,9 @@ impl TrainReport {
                 speed::words(tokens_per_s, self.peak_percent, self.peak_gflops)
             }),
         );
+        if let Some(device) = &self.device {
+            text.push_str(&format!(" on {device}"));
+        }
         if let (Some(loss), Some(step)) = (self.eval_loss, self.published_step) {
             let first = number(self.eval_loss_first);
             text.push_str(&format!("; evaluation {first} -> {loss:.3} after step {step}, which is kept"));
@@ -319,6 +326,7 @@ pub(crate) fn metrics_json(report: &TrainReport, trained: &Trained) -> Value {
         "dataset_sha256": report.dataset_sha256,
         "base_fingerprint": report.base_fingerprint,
         "base_held": report.base_held,
+        "device": report.device,
         "nights": report.nights,
         "engine": report.engine,
         "warnings": report.warnings,
@@ -335,6 +343,7 @@ pub(crate) fn config_json(
     places: [String; 3],
 ) -> Value {
     let [base, data, out] = places;
+    let quantized_from = base::quantized_from(Path::new(&base));
     let train = &settings.train;
     json!({
         "base_model": base,
@@ -361,12 +370,14 @@ pub(crate) fn config_json(
         "replay_above": train.replay_above,
         "dtype": train.dtype,
         "quantize": train.quantize,
+        "device": train.device,
         "packing": settings.pack,
         "max_steps": settings.max_steps,
         "shuffle": settings.shuffle,
         "seed": settings.seed,
         "settings_sha256": settings.digest(),
         "base_fingerprint": report.base_fingerprint,
+        "base_quantized_from": quantized_from,
         "dataset_sha256": report.dataset_sha256,
     })
 }

@@ -12,7 +12,7 @@ use nightshift_core::training_row::TrainingRow;
 use nightshift_core::{Ctx, Failure, files, jsonl};
 use nightshift_model::Message;
 
-use crate::data::{self, Dropped, Reason, Record};
+use crate::data::{self, Dropped, Reason, Record, Teaches};
 use crate::seals::Seals;
 
 /// Most answers that are considered for replay, the newest first.
@@ -44,16 +44,21 @@ impl Candidates {
 }
 
 /// Reads every `training_data/harvest_*.jsonl` of the home.
-pub(crate) fn accepted(ctx: &Ctx, seals: &Seals) -> Result<Candidates, Failure> {
+pub(crate) fn accepted(ctx: &Ctx, seals: &Seals, teaches: Teaches) -> Result<Candidates, Failure> {
     let mut found = Candidates::default();
     for path in files::list(&ctx.paths.training_data())? {
         if let Some(date) = harvest_date(&path) {
             let date = date.to_owned();
-            read_harvest(&path, &date, seals, &mut found)?;
+            read_harvest(&path, &date, (seals, teaches), &mut found)?;
         }
     }
     keep_newest(&mut found);
     Ok(found)
+}
+
+/// Accepted answers among rows some of which may be failed ones.
+pub(crate) fn answers<'a>(rows: impl IntoIterator<Item = &'a Accepted>) -> usize {
+    rows.into_iter().filter(|row| row.record.wanted != Some(false)).count()
 }
 
 /// `YYYYMMDD` of `harvest_YYYYMMDD.jsonl`.
@@ -62,19 +67,30 @@ fn harvest_date(path: &Path) -> Option<&str> {
     (date.len() == 8 && date.bytes().all(|byte| byte.is_ascii_digit())).then_some(date)
 }
 
-fn read_harvest(path: &Path, date: &str, seals: &Seals, found: &mut Candidates) -> Result<(), Failure> {
+fn read_harvest(
+    path: &Path,
+    date: &str,
+    (seals, teaches): (&Seals, Teaches),
+    found: &mut Candidates,
+) -> Result<(), Failure> {
     let bad = jsonl::for_each(path, |line, row: TrainingRow| {
-        let record = data::record(&row, &format!("{}:{line}", path.display()));
+        let records = data::records(&row, &format!("{}:{line}", path.display()), teaches);
+        let Some(record) = records.first() else { return Ok(()) };
         let refused = if row.split == "holdout" {
             Some((Reason::Holdout, "kept apart for validation".to_owned()))
         } else if seals.is_no_train(&row.interaction_id) {
             Some((Reason::NoTrain, format!("interaction {} is marked no_train", row.interaction_id)))
+        } else if let Some(why) = seals.refuse(&record.messages) {
+            Some((Reason::Sealed, why))
         } else {
-            seals.refuse(&record.messages).map(|why| (Reason::Sealed, why))
+            let alone = teaches == Teaches::Pairs && record.rejected.is_none();
+            alone.then(|| (Reason::NoRejected, "it has no failed answer to prefer this one to".to_owned()))
         };
-        match refused {
-            Some((reason, why)) => found.dropped.push(Dropped::new(record.name, reason, why)),
-            None => found.accepted.push(Accepted { date: date.to_owned(), record }),
+        if let Some((reason, why)) = refused {
+            found.dropped.push(Dropped::new(&record.name, reason, why));
+        } else {
+            let accepted = |record| Accepted { date: date.to_owned(), record };
+            found.accepted.extend(records.into_iter().map(accepted));
         }
         Ok(())
     })?;
@@ -87,7 +103,9 @@ fn keep_newest(found: &mut Candidates) {
     let mut seen = HashSet::new();
     let mut kept = Vec::with_capacity(found.accepted.len());
     for row in std::mem::take(&mut found.accepted).into_iter().rev() {
-        if seen.insert(data::question_key(&row.record.messages)) {
+        // A failed answer stands beside the accepted one to the same question.
+        let unwanted = row.record.wanted == Some(false);
+        if seen.insert((data::question_key(&row.record.messages), unwanted)) {
             kept.push(row);
         } else {
             let why = "the same question was harvested later";
@@ -151,7 +169,7 @@ fn replayable(row: &Judged, confirmed: bool) -> Option<Record> {
     } else {
         data::turns(&row.interaction.messages, answer)
     };
-    Some(Record { name: row.interaction.id.clone(), messages })
+    Some(Record::new(&row.interaction.id, messages))
 }
 
 #[cfg(test)]
@@ -171,10 +189,10 @@ mod tests {
     fn the_newest_answer_to_a_question_wins() {
         let row = |date: &str, question: &str, answer: &str| Accepted {
             date: date.into(),
-            record: Record {
-                name: format!("{date}-{answer}"),
-                messages: vec![Message::new("user", question), Message::new("assistant", answer)],
-            },
+            record: Record::new(
+                format!("{date}-{answer}"),
+                vec![Message::new("user", question), Message::new("assistant", answer)],
+            ),
         };
         let mut found = Candidates {
             accepted: vec![

@@ -3,12 +3,13 @@
 use nightshift_core::config::Train;
 use nightshift_core::random::sha256_hex;
 use nightshift_core::{Ctx, Failure};
-use nightshift_model::{Adapter, ModelConfig, Storage};
+use nightshift_model::{Adapter, ModelConfig, Place, Storage};
 use serde_json::{Value, json};
 
-use crate::args::SettingFlags;
+use crate::args::{Args, SettingFlags};
 use crate::base;
 use crate::control::Control;
+use crate::device;
 use crate::engine::EngineSettings;
 use crate::objective::Objective;
 use crate::order::Order;
@@ -34,6 +35,8 @@ pub(crate) struct Settings {
     pub(crate) control: Control,
     /// What is learned from the rows.
     pub(crate) objective: Objective,
+    /// Where the arithmetic is done. No part of the identity: it changes last bits, as `threads` does.
+    pub(crate) place: Place,
     /// Who trains, when it is not this program.
     pub(crate) engine: Option<EngineSettings>,
 }
@@ -47,6 +50,7 @@ impl Settings {
         flags.engine.overlay(&mut train)?;
         check(&train)?;
         let engine = EngineSettings::new(&train)?;
+        let place = device::place(&train)?;
         let pack_len = flags.pack_len.filter(|_| flags.packing);
         if pack_len == Some(0) || flags.max_steps == Some(0) {
             return Err(Failure::usage("--pack-len and --max-steps must be above 0"));
@@ -60,10 +64,23 @@ impl Settings {
             max_steps: flags.max_steps,
             shuffle,
             control,
-            // Another one comes with the direct form.
+            // See `learning`.
             objective: Objective::Imitate,
+            place,
             engine,
         })
+    }
+
+    /// Lays over them what both forms take besides [`SettingFlags`]: what is learned, and what becomes of rows
+    /// that are too long.
+    pub(crate) fn learning(&mut self, args: &Args) -> Result<(), Failure> {
+        self.train.overlong = args.rows.overlong.unwrap_or(self.train.overlong);
+        self.objective = Objective::new(&self.train, &args.objective)?;
+        if self.engine.is_some() && self.objective != Objective::Imitate {
+            return Err(Failure::usage("an external trainer imitates answers: it knows no train.objective")
+                .hint("leave out --engine, or --objective"));
+        }
+        Ok(())
     }
 
     /// How the base is held.
@@ -112,6 +129,7 @@ impl Settings {
             "max_grad_norm": train.max_grad_norm,
             "max_minutes": train.max_minutes,
             "max_length": train.max_length,
+            "overlong": train.overlong,
             "replay_ratio": train.replay_ratio,
             "replay_above": train.replay_above,
             "dtype": train.dtype,
@@ -157,6 +175,7 @@ fn overlay(train: &mut Train, flags: &SettingFlags) {
     set(&mut train.quantize, flags.quantize.as_ref());
     set(&mut train.checkpoint_steps, flags.checkpoint_steps.as_ref());
     set(&mut train.threads, flags.threads.as_ref());
+    set(&mut train.device, flags.device.as_ref());
 }
 
 fn check(train: &Train) -> Result<(), Failure> {

@@ -1,15 +1,17 @@
 //! The training loop: windows of rows to optimiser steps, with checkpoints in between.
 //!
 //! Owns what makes a run repeatable: the order comes from the seed, every pass of a window is weighted by
-//! the answer tokens of the whole window, dropout follows from seed, step and pass, and a checkpoint holds
+//! the answer tokens of the whole window, dropout follows from seed, step and row, and a checkpoint holds
 //! adapter, moments and curves to the last bit, so a resumed run ends with the same bytes as an undisturbed one.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use nightshift_core::config::Schedule as Shape;
 use nightshift_core::{Ctx, Failure, random};
 use nightshift_model::{
-    AdamW, Adapter, Grads, Loss, Model, ModelError, Packed, Schedule, ScheduleKind, Workspace, loss_and_grads,
+    AdamW, Adapter, DeviceModel, Grads, Loss, Model, ModelError, Packed, Schedule, ScheduleKind, Workspace,
+    loss_and_grads,
 };
 use rand::RngExt;
 use serde::Serialize;
@@ -45,6 +47,8 @@ pub(crate) struct Job<'a> {
     pub(crate) ctx: &'a Ctx,
     /// The frozen base.
     pub(crate) model: &'a Model,
+    /// The same on the device that computes, if one does.
+    pub(crate) device: Option<&'a Arc<DeviceModel>>,
     /// Rows, then the pool.
     pub(crate) examples: &'a [Encoded],
     /// Rows that are evaluated on while training; may be none.
@@ -208,7 +212,7 @@ impl<'a> Run<'a> {
             Shape::Cosine => ScheduleKind::Cosine { floor: 0.0 },
             Shape::Constant => ScheduleKind::Constant,
         };
-        let mut workspace = variant::workspace(train, threads(train.threads));
+        let mut workspace = variant::workspace(train, threads(train.threads), job.device);
         workspace.set_limits(job.order.limits());
         workspace.set_stop(job.ctx.stop.clone());
         Self {
@@ -362,8 +366,8 @@ impl<'a> Run<'a> {
             self.warnings.push(text);
         }
         say(News::Step(&step));
-        // Behind the first step, so that nobody waits for it.
-        if self.peak_gflops.is_none() {
+        // Behind the first step, so that nobody waits for it. It says nothing about a device.
+        if self.peak_gflops.is_none() && self.job.device.is_none() {
             let expected_s = step.seconds * (self.last() - done) as f64;
             let threads = threads(self.job.settings.train.threads);
             self.peak_gflops = Some(speed::peak_gflops(self.job.model, threads, expected_s));
@@ -379,6 +383,7 @@ impl<'a> Run<'a> {
         let started = clock.elapsed();
         let answer_tokens: usize = window.iter().map(|&row| job.examples[row].answer_tokens()).sum();
         self.grads.zero();
+        self.workspace.set_dropout_seed(self.dropout_seed());
         let (loss, rewards) = match job.settings.objective {
             Objective::Imitate => (self.imitate(window, answer_tokens)?, None),
             Objective::Dpo(_) | Objective::Kto(_) => {
@@ -433,11 +438,11 @@ impl<'a> Run<'a> {
             .map_err(|error| self.ran_away(error, window, true))
     }
 
-    /// The rows of a window end to end; chooses what its passes draw at random.
+    /// The rows of a window end to end, and what its passes draw at random.
     fn lay_out(&mut self, window: &[usize]) -> Packed {
         let seed = random::rng(self.job.settings.seed, &format!("dropout {}", self.steps.len())).random();
         self.workspace.set_dropout_seed(seed);
-        pack(window.iter().map(|&row| &self.job.examples[row]))
+        drawing(self.job, window)
     }
 
     /// NaN or infinity: names step, tensor and rows. While the adapter is `sound`, as it is until the
@@ -537,6 +542,17 @@ impl<'a> Run<'a> {
         self.adapter.prepare(self.job.model, self.workspace.threads());
         Ok(())
     }
+}
+
+/// Rows laid end to end. What each of them draws in a step follows from its number, so it is the same
+/// however the rows of the step are cut into passes and shared among threads.
+fn drawing(job: &Job<'_>, rows: &[usize]) -> Packed {
+    let mut batch = pack(rows.iter().map(|&row| &job.examples[row]));
+    let numbers = rows.iter().flat_map(|&row| {
+        (0..job.examples[row].examples().count()).map(move |side| 2 * row as u64 + side as u64)
+    });
+    batch.draws = numbers.collect();
+    batch
 }
 
 /// The wall clock, in seconds since 1970.

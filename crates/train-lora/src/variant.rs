@@ -4,9 +4,11 @@
 //! weight-decomposed), learning rates of their own (LoRA+), noise (dropout, NEFTune), patterns of rank and
 //! alpha, memory against time (gradient checkpointing). All but the last decide the adapter's bytes.
 
+use std::sync::Arc;
+
 use nightshift_core::Failure;
 use nightshift_core::config::{Ordered, Train};
-use nightshift_model::{LoraConfig, ModelConfig, ModuleRules, Target, Workspace};
+use nightshift_model::{DeviceModel, LoraConfig, ModelConfig, ModuleRules, Target, Workspace};
 use serde_json::{Value, json};
 
 /// Flags of the variants. Those that are absent come from the config file.
@@ -138,9 +140,12 @@ pub(crate) fn lora(train: &Train) -> LoraConfig {
     }
 }
 
-/// Memory for training passes of this section on so many threads.
-pub(crate) fn workspace(train: &Train, threads: usize) -> Workspace {
+/// Memory for training passes of this section on so many threads, or on a device.
+pub(crate) fn workspace(train: &Train, threads: usize, device: Option<&Arc<DeviceModel>>) -> Workspace {
     let mut workspace = Workspace::new(threads);
+    if let Some(device) = device {
+        workspace.set_device(Arc::clone(device));
+    }
     workspace.set_noise(train.neftune_noise_alpha);
     workspace.set_checkpointing(train.gradient_checkpointing);
     workspace

@@ -7,11 +7,12 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use nightshift_core::config::Overlong;
 use nightshift_core::{Ctx, Failure, Outcome};
 use nightshift_model::Example;
 use serde::Serialize;
 
-use crate::args::{Contaminated, DataArgs, MixFlags, Overlong};
+use crate::args::{Contaminated, DataArgs, MixFlags};
 use crate::base::{Text, TextSource, refused};
 use crate::data::{self, DataSet, Dropped, Lesson, Noted, Rules, Taught};
 use crate::gather;
@@ -99,7 +100,7 @@ struct Part {
 pub(crate) fn run(ctx: &Ctx, args: &DataArgs) -> Result<Outcome, Failure> {
     let base = args.base.clone().map_or_else(|| ctx.base(), Ok)?;
     let max_length = args.max_length.unwrap_or(ctx.config.train.max_length);
-    let rules = args.rows.rules(&MixFlags::default(), max_length);
+    let rules = args.rows.rules(&MixFlags::default(), max_length, ctx.config.train.overlong);
     // What a training would refuse is counted here, so that all of it is seen at once.
     let overlong = if rules.overlong == Overlong::Error { Overlong::Drop } else { rules.overlong };
     let rules = Rules { contaminated: Contaminated::Drop, overlong, ..rules };

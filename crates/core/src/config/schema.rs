@@ -223,6 +223,32 @@ pub enum Quantize {
     Nf4,
 }
 
+/// What a training learns from its rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum Objective {
+    /// Supervised fine-tuning: imitate the answers
+    #[default]
+    Sft,
+    /// Direct preference optimisation, on rows with `chosen` and `rejected`
+    Dpo,
+    /// Kahneman-Tversky optimisation, on rows with `completion` and `label`
+    Kto,
+}
+
+/// What becomes of examples longer than the limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum Overlong {
+    /// Left out, by name
+    #[default]
+    Drop,
+    /// Cut from the left of the prompt, never in the last answer
+    Truncate,
+    /// Refused
+    Error,
+}
+
 /// Who trains.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -285,6 +311,20 @@ pub struct Train {
     pub max_minutes: f64,
     /// Longest example in tokens.
     pub max_length: usize,
+    /// What becomes of longer ones.
+    pub overlong: Overlong,
+    /// What is learned.
+    pub objective: Objective,
+    /// dpo and kto: how strongly the base, which is the reference, holds.
+    pub beta: f64,
+    /// dpo: share of pairs that are taken to be judged the wrong way round.
+    pub label_smoothing: f64,
+    /// kto: weight of wanted answers.
+    pub desirable_weight: f64,
+    /// kto: weight of unwanted answers.
+    pub undesirable_weight: f64,
+    /// A file whose conversations a night replays as well as its own answers.
+    pub replay: Option<PathBuf>,
     /// Replay rows for each accepted row.
     pub replay_ratio: f64,
     /// Least confidence (smallest token probability) of an answer that is replayed.
@@ -311,6 +351,8 @@ pub struct Train {
     pub max_memory: Option<String>,
     /// Threads; 0 takes every core.
     pub threads: usize,
+    /// Where the arithmetic is done: `cpu`, `cuda` or `cuda:N`.
+    pub device: String,
     /// Who trains.
     pub engine: Engine,
     /// Program and arguments of `engine: command`; `{job}`, `{out}` and `{base}` stand for folders.
@@ -349,6 +391,13 @@ impl Default for Train {
             min_examples: 5,
             max_minutes: 30.0,
             max_length: 2048,
+            overlong: Overlong::Drop,
+            objective: Objective::Sft,
+            beta: 0.1,
+            label_smoothing: 0.0,
+            desirable_weight: 1.0,
+            undesirable_weight: 1.0,
+            replay: None,
             replay_ratio: 1.0,
             replay_above: 0.9,
             dtype: Dtype::F32,
@@ -362,6 +411,7 @@ impl Default for Train {
             keep: Keep::Best,
             max_memory: None,
             threads: 0,
+            device: "cpu".to_owned(),
             engine: Engine::Builtin,
             engine_command: Vec::new(),
             engine_minutes: 120.0,

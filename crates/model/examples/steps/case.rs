@@ -1,10 +1,12 @@
 //! One case of `fixtures/steps/steps.json`: our losses of every step beside those of PEFT and torch.
 
 use std::path::Path;
+use std::sync::Arc;
 
+use nightshift_model::device::Device;
 use nightshift_model::{
-    AdamW, Adapter, Grads, Loss, Model, Packed, Result, Schedule, ScheduleKind, Threads, Workspace,
-    loss_and_grads,
+    AdamW, Adapter, DeviceModel, Grads, Loss, Model, Packed, Result, Schedule, ScheduleKind, Threads,
+    Workspace, loss_and_grads,
 };
 use serde::Deserialize;
 
@@ -64,8 +66,15 @@ pub(crate) struct Difference {
 }
 
 impl Steps {
-    /// Trains a case as the file says, from the adapter folder below `fixtures`.
-    pub(crate) fn compare(&self, case: &Case, fixtures: &Path, packed: bool) -> Result<Difference> {
+    /// Trains a case as the file says, from the adapter folder below `fixtures`; on a device, if one is given.
+    /// Loss, gradient norm and learning rate of every step, and the adapter behind the last one.
+    pub(crate) fn train(
+        &self,
+        case: &Case,
+        fixtures: &Path,
+        packed: bool,
+        device: Option<&Device>,
+    ) -> Result<(Vec<[f64; 3]>, Adapter)> {
         let model = Model::load(&fixtures.join("model").join(&case.family))?;
         let mut adapter = Adapter::load(&fixtures.join(&case.adapter), &model.config)?;
         adapter.prepare(&model, Threads::ONE);
@@ -78,9 +87,10 @@ impl Steps {
         let schedule = Schedule { kind, warmup: case.warmup, total: windows.len() * self.epochs };
         let mut adam = AdamW::new(0.9, 0.999, 1e-8, case.weight_decay);
         let (mut grads, mut ws) = (Grads::lora(&adapter), Workspace::new(1));
-        let mut worst =
-            Difference { steps: case.losses.len(), loss: 0.0, grad_norm: 0.0, rate: 0.0, learned: 0.0 };
-        let mut first = None;
+        if let Some(device) = device {
+            ws.set_device(Arc::new(DeviceModel::new(&model, device)?));
+        }
+        let mut steps = Vec::with_capacity(case.losses.len());
         for step in 0..case.losses.len() {
             let window = windows[step % windows.len()];
             let passes = if packed { pack(window) } else { window.chunks(self.batch).map(batch).collect() };
@@ -91,21 +101,39 @@ impl Steps {
                 let scale = 1.0 / answers as f32;
                 loss += loss_and_grads(&model, Some(&adapter), pass, scale, &mut grads, &mut ws)?;
             }
-            let loss = loss.mean().unwrap_or(f64::NAN);
             let norm = grads.clip_global_norm(case.clip)?;
             let rate = case.lr * schedule.factor(step);
             adam.step(&mut grads.with_adapter(&mut adapter, case.ratio_b), rate)?;
             adapter.prepare(&model, Threads::ONE);
-            worst.loss = largest(worst.loss, loss, case.losses[step]);
-            worst.grad_norm = largest(worst.grad_norm, norm, case.grad_norms[step]);
-            worst.rate = largest(worst.rate, rate, case.rates[step]);
-            worst.learned = loss / *first.get_or_insert(loss);
+            steps.push([loss.mean().unwrap_or(f64::NAN), norm, rate]);
         }
-        Ok(worst)
+        Ok((steps, adapter))
+    }
+
+    /// Trains a case and holds it against the peer.
+    pub(crate) fn compare(
+        &self,
+        case: &Case,
+        fixtures: &Path,
+        packed: bool,
+        device: Option<&Device>,
+    ) -> Result<Difference> {
+        let (steps, _) = self.train(case, fixtures, packed, device)?;
+        let worst = |at: usize, theirs: &[f64]| {
+            steps.iter().zip(theirs).fold(0.0, |worst, (ours, theirs)| largest(worst, ours[at], *theirs))
+        };
+        Ok(Difference {
+            steps: steps.len(),
+            loss: worst(0, &case.losses),
+            grad_norm: worst(1, &case.grad_norms),
+            rate: worst(2, &case.rates),
+            learned: steps[steps.len() - 1][0] / steps[0][0],
+        })
     }
 }
 
-fn largest(so_far: f64, ours: f64, theirs: f64) -> f64 {
+/// The larger of a difference so far and that of two numbers, relative to the second.
+pub(crate) fn largest(so_far: f64, ours: f64, theirs: f64) -> f64 {
     let difference = (ours - theirs).abs() / theirs.abs().max(f64::MIN_POSITIVE);
     // NaN must not be passed over.
     if difference <= so_far { so_far } else { difference }

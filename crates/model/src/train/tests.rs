@@ -204,22 +204,13 @@ fn packed_equals_separate_and_accumulation_changes_nothing() {
     for (_, config) in tiny::variants() {
         let (model, adapter) = (tiny::model(config.clone(), 7), tiny::adapter(&config, 8));
         let sequences: Vec<Packed> = (0..4).map(|i| tiny::batch(&config, &[3 + 4 * i as usize], i)).collect();
-        let join = |parts: &[Packed]| {
-            let mut all = Packed::new();
-            for part in parts {
-                all.starts.push(all.tokens.len());
-                all.tokens.extend(&part.tokens);
-                all.labels.extend(&part.labels);
-            }
-            all
-        };
         let run = |size: usize, train: Train| {
             let mut grads = if train == Train::Lora { Grads::lora(&adapter) } else { Grads::full(&model) };
             let mut ws = Workspace::new(1);
             let mut total = Loss::default();
             for parts in sequences.chunks(size) {
-                total +=
-                    loss_and_grads(&model, Some(&adapter), &join(parts), SCALE, &mut grads, &mut ws).unwrap();
+                let batch = tiny::joined(parts);
+                total += loss_and_grads(&model, Some(&adapter), &batch, SCALE, &mut grads, &mut ws).unwrap();
             }
             (total, grads)
         };
@@ -232,7 +223,8 @@ fn packed_equals_separate_and_accumulation_changes_nothing() {
                 assert_close(&grads, &other, 1e-12);
             }
         }
-        let each = evaluate(&model, Some(&adapter), &join(&sequences), &mut Workspace::new(1)).unwrap();
+        let each =
+            evaluate(&model, Some(&adapter), &tiny::joined(&sequences), &mut Workspace::new(1)).unwrap();
         for (loss, alone) in each.iter().zip(&sequences) {
             let alone = evaluate(&model, Some(&adapter), alone, &mut Workspace::new(1)).unwrap()[0];
             assert_eq!(loss.tokens, alone.tokens);

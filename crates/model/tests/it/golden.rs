@@ -1,6 +1,6 @@
 //! Logits, losses and gradients of every family against transformers and PEFT.
 
-use nightshift_model::{Adapter, Grads, Model, Packed, Weights, Workspace, logits, loss_and_grads};
+use nightshift_model::{Adapter, Grads, Model, Packed, Threads, Weights, Workspace, logits, loss_and_grads};
 use safetensors::SafeTensors;
 use serde_json::Value;
 
@@ -40,8 +40,12 @@ impl Golden {
 fn compare(family: &str, run: &str) {
     let golden = Golden::read(family);
     let model = Model::load(&folder(family)).unwrap();
-    let adapter =
+    let mut adapter =
         (run != "base").then(|| Adapter::load(&folder(&format!("{family}/{run}")), &model.config).unwrap());
+    if let Some(adapter) = &mut adapter {
+        adapter.prepare(&model, Threads::new(2));
+    }
+    let dora = adapter.as_ref().is_some_and(|adapter| adapter.config.dora);
     let mut packed = Packed::new();
     for (index, (tokens, scored)) in golden.sequences().into_iter().enumerate() {
         let ours = logits(&model, adapter.as_ref(), &tokens).unwrap();
@@ -53,7 +57,8 @@ fn compare(family: &str, run: &str) {
     }
 
     let mut grads = adapter.as_ref().map_or_else(|| Grads::full(&model), Grads::lora);
-    grads.weights = Some(Weights::zeros(&model.config));
+    // Beneath DoRA the norms of the weights are constants, so their gradients are nobody's.
+    grads.weights = (!dora).then(|| Weights::zeros(&model.config));
     let scale = 1.0 / packed.scored() as f32;
     let mut workspace = Workspace::new(2);
     let report =
@@ -94,7 +99,7 @@ fn compare_gradients(golden: &Golden, run: &str, label: &str, grads: &Grads, exp
 
 #[test]
 fn llama_with_grouped_queries_and_llama3_rope() {
-    for run in ["base", "adapter", "adapter-patterns"] {
+    for run in ["base", "adapter", "adapter-patterns", "adapter-dora"] {
         compare("llama3", run);
     }
 }
@@ -122,7 +127,7 @@ fn qwen2_with_biases_and_a_window_on_one_layer() {
 
 #[test]
 fn qwen3_with_head_norms_from_bf16_shards() {
-    for run in ["base", "adapter", "adapter-regex"] {
+    for run in ["base", "adapter", "adapter-regex", "adapter-keys", "adapter-dora"] {
         compare("qwen3", run);
     }
 }

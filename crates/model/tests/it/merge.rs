@@ -18,7 +18,8 @@ fn merged(family: &str, adapter: &str, out: &Path, kind: Option<WeightType>) -> 
 /// Largest difference of a logit between base + adapter and the folder in `out`.
 fn difference(family: &str, adapter: &str, out: &Path) -> f32 {
     let base = Model::load(&folder(family)).unwrap();
-    let adapter = Adapter::load(&folder(family).join(adapter), &base.config).unwrap();
+    let mut adapter = Adapter::load(&folder(family).join(adapter), &base.config).unwrap();
+    adapter.prepare(&base, nightshift_model::Threads::ONE);
     let tokens: Vec<u32> = (0..20).map(|i| i * 37 % 96).collect();
     let apart = logits(&base, Some(&adapter), &tokens).unwrap();
     let together = logits(&Model::load(out).unwrap(), None, &tokens).unwrap();
@@ -35,6 +36,9 @@ fn f32_computes_the_same() {
         ("qwen2", "adapter"),
         ("qwen3", "adapter"),
         ("qwen3", "adapter-regex"),
+        ("qwen3", "adapter-keys"),
+        ("llama3", "adapter-dora"),
+        ("qwen3", "adapter-dora"),
     ] {
         let out = TempDir::new().unwrap();
         merged(family, adapter, out.path(), Some(WeightType::F32)).unwrap();
@@ -115,4 +119,41 @@ fn what_does_not_fit_is_refused_by_name() {
     let fresh = TempDir::new().unwrap();
     assert_names(&merge(&folder("llama3"), &adapter, fresh.path(), None, stop).unwrap_err(), &["stopped"]);
     assert!(std::fs::read_dir(fresh.path()).unwrap().next().is_none());
+}
+
+#[test]
+fn dora_is_merged_by_its_formula() {
+    // Liu et al. 2024, equation 5, row by row in f64: m (W + s B A) / |W + s B A|.
+    let out = TempDir::new().unwrap();
+    merged("llama3", "adapter-dora", out.path(), Some(WeightType::F32)).unwrap();
+    let config = ModelConfig::from_dir(&folder("llama3")).unwrap();
+    let adapter = Adapter::load(&folder("llama3/adapter-dora"), &config).unwrap();
+    let read = |folder: &Path, name: &str| -> Vec<f64> {
+        let bytes = std::fs::read(folder.join("model.safetensors")).unwrap();
+        let file = SafeTensors::deserialize(&bytes).unwrap();
+        let data = file.tensor(name).unwrap().data().to_vec();
+        data.as_chunks::<4>().0.iter().map(|bytes| f64::from(f32::from_le_bytes(*bytes))).collect()
+    };
+    assert_eq!(adapter.modules.len(), 8);
+    for ((layer, target), module) in &adapter.modules {
+        let name = format!("model.layers.{layer}.{}.weight", target.path());
+        let (before, after) = (read(&folder("llama3"), &name), read(out.path(), &name));
+        let (rank, input) = (module.rank, module.in_features());
+        let magnitude = &module.dora.as_ref().unwrap().magnitude;
+        for (row, (before, after)) in before.chunks(input).zip(after.chunks(input)).enumerate() {
+            let update = |column: usize| -> f64 {
+                let b = &module.b[row * rank..][..rank];
+                let terms = b.iter().enumerate();
+                terms.map(|(at, b)| f64::from(*b) * f64::from(module.a[at * input + column])).sum()
+            };
+            let scale = f64::from(module.scale);
+            let moved: Vec<f64> =
+                before.iter().enumerate().map(|(column, w)| w + scale * update(column)).collect();
+            let norm = moved.iter().map(|w| w * w).sum::<f64>().sqrt();
+            for (wanted, found) in moved.iter().zip(after) {
+                let wanted = f64::from(magnitude[row]) * wanted / norm;
+                assert!((wanted - found).abs() < 1e-6, "{name}, row {row}: {wanted} {found}");
+            }
+        }
+    }
 }

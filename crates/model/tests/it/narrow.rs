@@ -1,33 +1,13 @@
 //! Training and evaluation in bf16 arithmetic against the same in f32.
 
 use nightshift_model::{
-    AdamW, Adapter, Decoder, Family, Grads, KvCache, LoraConfig, Model, ModelConfig, Packed, Target,
-    Workspace, evaluate, loss_and_grads,
+    AdamW, Adapter, Decoder, Grads, KvCache, LoraConfig, Model, ModelConfig, Packed, Target, Workspace,
+    evaluate, loss_and_grads,
 };
 
 fn config(tied: bool) -> ModelConfig {
-    ModelConfig {
-        family: Family::Llama,
-        hidden_size: 64,
-        intermediate_size: 176,
-        num_layers: 2,
-        num_heads: 4,
-        num_kv_heads: 2,
-        head_dim: 16,
-        vocab_size: 96,
-        max_position_embeddings: 256,
-        rms_norm_eps: 1e-5,
-        rope_theta: 10_000.0,
-        rope_scaling: None,
-        qkv_bias: false,
-        o_bias: false,
-        mlp_bias: false,
-        qk_norm: false,
-        sliding_window: vec![None; 2],
-        tie_word_embeddings: tied,
-        bos_token_id: None,
-        eos_token_ids: vec![0],
-    }
+    let plain = ModelConfig::llama(64, 176, 2, [4, 2], 96);
+    ModelConfig { max_position_embeddings: 256, tie_word_embeddings: tied, ..plain }
 }
 
 /// Sequences that count up in steps, from different places.

@@ -29,6 +29,9 @@ fn a_good_night_runs_every_program_once_and_is_done() {
             "{name} {argument}"
         );
     }
+    // What is trained and how (`train.quantize`, `train.objective`, ...) is the config's to say, not the night's.
+    let calls = stage.home.read("bin/calls");
+    assert!(calls.lines().any(|line| line == "train-lora --json"), "{calls}");
     let again = stage.run(&["--json"]).expect(0).json();
     assert_eq!(again["status"], "already_done");
     assert_eq!(stage.calls("harvest", ""), 1);

@@ -7,18 +7,20 @@ use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
 use nightshift_core::Failure;
+use nightshift_core::config::Overlong;
 use nightshift_core::jsonl::Lines;
 use nightshift_model::{Chat, Example, Judged, ModelError, Preference, encode_chat, encode_text, turns_end};
 use nightshift_verify::words;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::row::{Body, Row, Sample, Teaches, parse};
-use super::screen::{one_purpose, refuse_rows, repeats, unseal};
+use super::screen::{one_purpose, repeats, unseal};
 use super::{
-    Dropped, Encoded, Reason, Verdict, file, fit, has_label, question_key, refuse_template, unlearnable,
+    Dropped, Encoded, Reason, Verdict, file, fit, has_label, question_key, refuse_overlong, refuse_template,
+    unlearnable,
 };
-use crate::args::{Contaminated, LossOn, Overlong};
+use crate::args::{Contaminated, LossOn};
 use crate::base::{Text, TextSource, refused};
 use crate::holdout;
 use crate::seals::Seals;
@@ -73,7 +75,7 @@ pub(crate) struct Lesson {
 }
 
 /// A row that something is to be said about.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Noted {
     /// `file:line`, with the row's id.
     pub(crate) row: String,
@@ -99,7 +101,8 @@ pub(crate) struct DataSet {
 }
 
 impl Lesson {
-    fn into_example(self) -> Encoded {
+    /// As training takes it.
+    pub(crate) fn into_example(self) -> Encoded {
         let Self { name, taught, .. } = self;
         match taught {
             Taught::Answer(example) => Encoded::answer(name, example),
@@ -256,11 +259,7 @@ pub(crate) fn load(
             Err(row) => dropped.push(row),
         }
     }
-    if rules.overlong == Overlong::Error {
-        refuse_rows(&dropped, Reason::TooLong, "too long", |failure| {
-            failure.hint("raise --max-length, or choose --overlong drop or truncate")
-        })?;
-    }
+    refuse_overlong(&dropped, rules.overlong)?;
     Ok(DataSet { teaches, lessons, dropped, truncated, repeated, forms })
 }
 
@@ -300,33 +299,46 @@ fn lesson(text: &Text, row: &Row, rules: Rules, truncated: &mut Vec<Noted>) -> R
         }
     };
     let mut taught = taught.map_err(|error| unlearnable(&row.name, &error))?;
-    let (limit, what) = text.limit(rules.max_length);
-    let longest = taught.examples().iter().map(|example| example.tokens.len()).max().unwrap_or(0);
-    if longest > limit {
-        let long = format!("{longest} tokens, {what} is {limit}");
-        let too_long = |why| Dropped::new(&row.name, Reason::TooLong, why);
-        if rules.overlong != Overlong::Truncate {
-            return Err(too_long(long));
-        }
-        let opening = text.tokenizer.encode_text("").map_err(|error| unlearnable(&row.name, &error))?;
-        let cut = match &mut taught {
-            Taught::Answer(example) | Taught::Judged(Judged { example, .. }) => {
-                Ok(fit::cut(example, limit, &opening))
-            }
-            Taught::Pair(pair) => fit::cut_pair(pair, limit, &opening),
-        };
-        let cut = cut.map_err(|error| unlearnable(&row.name, &error))?;
-        let cut = cut.ok_or_else(|| too_long(format!("{long}, and the answer alone fills it")))?;
-        truncated.push(Noted { row: row.name.clone(), what: format!("{cut} tokens of the prompt ({long})") });
-    }
-    for example in taught.examples() {
-        has_label(&row.name, example)?;
-    }
+    truncated.extend(fit_in(text, &row.name, &mut taught, (rules.max_length, rules.overlong))?);
     let wire = match &row.body {
         Body::Answer(sample) | Body::Judged(sample, _) => sample.wire(&row.name),
         Body::Pair(..) => Value::Null,
     };
     Ok(Lesson { name: row.name.clone(), question: question(&row.body), taught, wire })
+}
+
+/// Cuts what is too long down to the limit, where that is the policy; what was cut. Refuses by name what
+/// does not fit, and what has no label left.
+pub(super) fn fit_in(
+    text: &Text,
+    name: &str,
+    taught: &mut Taught,
+    (max_length, overlong): (usize, Overlong),
+) -> Result<Option<Noted>, Dropped> {
+    let (limit, what) = text.limit(max_length);
+    let longest = taught.examples().iter().map(|example| example.tokens.len()).max().unwrap_or(0);
+    let mut noted = None;
+    if longest > limit {
+        let long = format!("{longest} tokens, {what} is {limit}");
+        let too_long = |why| Dropped::new(name, Reason::TooLong, why);
+        if overlong != Overlong::Truncate {
+            return Err(too_long(long));
+        }
+        let opening = text.tokenizer.encode_text("").map_err(|error| unlearnable(name, &error))?;
+        let cut = match taught {
+            Taught::Answer(example) | Taught::Judged(Judged { example, .. }) => {
+                Ok(fit::cut(example, limit, &opening))
+            }
+            Taught::Pair(pair) => fit::cut_pair(pair, limit, &opening),
+        };
+        let cut = cut.map_err(|error| unlearnable(name, &error))?;
+        let cut = cut.ok_or_else(|| too_long(format!("{long}, and the answer alone fills it")))?;
+        noted = Some(Noted { row: name.to_owned(), what: format!("{cut} tokens of the prompt ({long})") });
+    }
+    for example in taught.examples() {
+        has_label(name, example)?;
+    }
+    Ok(noted)
 }
 
 /// What a row asks: everything before the last turn, or the prompt.

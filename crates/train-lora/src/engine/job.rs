@@ -20,6 +20,7 @@ use serde_json::{Value, json};
 use crate::base::refused;
 use crate::data::Encoded;
 use crate::engine::{EngineSettings, Request, bad_tensors};
+use crate::order::Order;
 use crate::variant;
 
 /// Grows when the meaning of a field changes.
@@ -57,18 +58,44 @@ impl Places {
     }
 }
 
-/// Writes the job folder anew; `rows` are positions in the request's examples.
+/// What the program is asked to go through.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Work {
+    /// Positions in the request's examples, in training order.
+    pub(crate) rows: Vec<usize>,
+    /// Passes over them.
+    pub(crate) epochs: usize,
+    /// Whether the program may mix them.
+    shuffle: bool,
+    /// Optimiser steps of the whole schedule.
+    steps: usize,
+}
+
+impl Work {
+    /// One epoch as often as it is asked for. Where replay is drawn anew in each epoch they differ: then all of
+    /// them, one after the other, are the rows of a single one.
+    pub(crate) fn of(order: &Order) -> Self {
+        let differ = order.drawn > 0 && order.drawn < order.pool && order.epochs > 1;
+        let epochs = if differ { 1 } else { order.epochs };
+        let distinct = if differ { order.epochs } else { 1 };
+        let rows: Vec<usize> = (0..distinct).flat_map(|epoch| order.epoch(epoch)).collect();
+        let steps = rows.len().div_ceil(order.window) * epochs;
+        Self { rows, epochs, shuffle: order.shuffle && !differ, steps }
+    }
+}
+
+/// Writes the job folder anew.
 pub(crate) fn write(
     request: &Request<'_>,
     places: &Places,
-    rows: &[usize],
+    work: &Work,
     engine: &EngineSettings,
 ) -> Result<(), Failure> {
     files::remove_dir(&places.job)?;
     files::create_dir(&places.job)?;
     files::create_dir(&places.out)?;
     let train: Vec<(&Value, &Encoded)> =
-        rows.iter().map(|&row| (&request.wire[row], &request.examples[row])).collect();
+        work.rows.iter().map(|&row| (&request.wire[row], &request.examples[row])).collect();
     let eval: Vec<(&Value, &Encoded)> = request.held_out.0.iter().zip(request.held_out.1).collect();
     write_lines(&places.job.join("train.jsonl"), &train)?;
     write_lines(&places.job.join("eval.jsonl"), &eval)?;
@@ -84,7 +111,7 @@ pub(crate) fn write(
     }
     let resume = places.checkpoints();
     let resume_from = (!files::list(&resume)?.is_empty()).then_some(resume);
-    let job = describe(request, places, engine, [train.len(), eval.len()], [init_adapter, resume_from])?;
+    let job = describe(request, places, engine, (work, eval.len()), [init_adapter, resume_from])?;
     let text = serde_json::to_vec_pretty(&job).or_fail(|| "job.json cannot be written".into())?;
     Ok(files::write_atomic(&places.job.join("job.json"), &text)?)
 }
@@ -94,7 +121,7 @@ fn describe(
     request: &Request<'_>,
     places: &Places,
     engine: &EngineSettings,
-    rows: [usize; 2],
+    (work, eval_rows): (&Work, usize),
     [init_adapter, resume_from]: [Option<PathBuf>; 2],
 ) -> Result<Value, Failure> {
     let Request { base, settings, order, .. } = request;
@@ -105,7 +132,7 @@ fn describe(
     let absolute = std::path::absolute(&base.dir).or_fail(|| "the base folder has no path".into())?;
     // Half of what is free: the machine needs room for the rest of the night.
     let disk = files::disk_free(&places.root)? / 2;
-    let steps = settings.max_steps.map_or(order.total_steps(), |max| max.min(order.total_steps()));
+    let steps = settings.max_steps.map_or(work.steps, |max| max.min(work.steps));
     Ok(json!({
         "schema": SCHEMA,
         "run_id": request.run_key,
@@ -121,9 +148,9 @@ fn describe(
             "train": "train.jsonl",
             "eval": "eval.jsonl",
             "tokens": "tokens.safetensors",
-            "train_rows": rows[0],
-            "eval_rows": rows[1],
-            "shuffle": settings.shuffle,
+            "train_rows": work.rows.len(),
+            "eval_rows": eval_rows,
+            "shuffle": work.shuffle,
         },
         "max_length": train.max_length,
         "pack": settings.pack,
@@ -144,9 +171,9 @@ fn describe(
             "lr": train.learning_rate,
             "schedule": train.schedule,
             "warmup_steps": train.warmup_steps,
-            "epochs": train.num_epochs,
+            "epochs": work.epochs,
             "max_steps": steps,
-            "schedule_steps": order.total_steps(),
+            "schedule_steps": work.steps,
             "window": order.window,
             "micro_batch": order.batch,
             "weight_decay": train.weight_decay,
@@ -201,4 +228,34 @@ fn write_tokens(
         .collect();
     let bytes = safetensors::serialize(views.map_err(bad_tensors)?, None).map_err(bad_tensors)?;
     Ok(files::write_atomic(path, &bytes)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn order(drawn: usize) -> Order {
+        Order { rows: 10, pool: 6, drawn, epochs: 3, window: 4, batch: 2, pack: None, shuffle: true, seed: 5 }
+    }
+
+    #[test]
+    fn every_epoch_s_own_draw_is_handed_over() {
+        // Nothing drawn, or everything: the epochs are equal but for their order.
+        for drawn in [0, 6] {
+            let work = Work::of(&order(drawn));
+            assert_eq!((work.rows.len(), work.epochs, work.shuffle), (10 + drawn, 3, true));
+            assert_eq!(work.steps, order(drawn).total_steps());
+        }
+        let order = order(4);
+        let work = Work::of(&order);
+        assert_eq!((work.epochs, work.shuffle, work.steps), (1, false, 42_usize.div_ceil(4)));
+        let epochs: Vec<Vec<usize>> = (0..3).map(|epoch| order.epoch(epoch)).collect();
+        assert_eq!(work.rows, epochs.concat());
+        let drawn = |epoch: &[usize]| -> Vec<usize> {
+            let mut drawn: Vec<usize> = epoch.iter().copied().filter(|row| *row >= 10).collect();
+            drawn.sort_unstable();
+            drawn
+        };
+        assert!(drawn(&epochs[0]) != drawn(&epochs[1]) || drawn(&epochs[1]) != drawn(&epochs[2]));
+    }
 }

@@ -49,7 +49,7 @@ pub(crate) struct Request<'a> {
     pub(crate) examples: &'a [Encoded],
     /// Rows held out, in both forms.
     pub(crate) held_out: (&'a [Value], &'a [Encoded]),
-    /// Order of the rows; the first epoch's draw of the pool is what the program gets.
+    /// Order of the rows.
     pub(crate) order: &'a Order,
     /// The run's name.
     pub(crate) run_key: &'a str,
@@ -97,12 +97,13 @@ pub(crate) fn train(
 ) -> Result<(Trained, EngineReport), Failure> {
     let places = job::Places::new(request.folder)?;
     launch::end_stray(&places)?;
-    let rows = request.order.epoch(0);
+    let work = job::Work::of(request.order);
+    let rows = &work.rows;
     let expected: u64 = rows.iter().map(|&row| request.examples[row].answer_tokens() as u64).sum();
     if places.result().exists() {
         request.ctx.printer.note(&format!("the job in {} has ended: checking it", places.root.display()));
     } else {
-        job::write(request, &places, &rows, engine)?;
+        job::write(request, &places, &work, engine)?;
         launch::run(
             request.ctx,
             &places,
@@ -116,9 +117,10 @@ pub(crate) fn train(
         shape: &request.base.model.config,
         settings: request.settings,
         scored_tokens: expected,
+        epochs: work.epochs,
     };
     let returned = outcome::read(&places, &asked).and_then(|returned| {
-        let report = measure(request, &rows, &returned, engine)?;
+        let report = measure(request, rows, &returned, engine)?;
         Ok((returned, report))
     });
     let (returned, report) = match returned {
@@ -162,13 +164,14 @@ fn measure(
     let held_out = request.held_out.1;
     let mut chosen: Vec<usize> = rows.to_vec();
     chosen.sort_unstable();
+    chosen.dedup();
     let own: Vec<Encoded> =
         chosen.iter().take(EVALUATED_ROWS).map(|&row| request.examples[row].clone()).collect();
     let (evaluated_on, examples) =
         if held_out.is_empty() { ("train", own.as_slice()) } else { ("eval", held_out) };
     let threads = threads(request.settings.train.threads);
     let nll = |adapter: Option<&Adapter>| {
-        let loss = measure::evaluate(request.ctx, &request.base.model, adapter, examples, threads)?;
+        let loss = measure::evaluate(request.ctx, request.base, adapter, examples, threads)?;
         Ok::<f64, Failure>(loss.nll_sum / loss.tokens as f64)
     };
     let (nll_base, nll_adapter) = (nll(None)?, nll(Some(&returned.adapter))?);

@@ -2,8 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test panics on anything unexpected")]
 
+mod bad_input;
 mod control;
 mod data;
+mod device;
 mod direct;
 mod engine;
 mod examples;
@@ -16,5 +18,6 @@ mod preference;
 mod repeat;
 mod resume;
 mod sealed;
+mod semantics;
 mod variant;
 mod world;

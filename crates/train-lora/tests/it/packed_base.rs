@@ -73,11 +73,54 @@ fn a_quantised_folder_trains_as_quantising_while_loading_does() {
     train(&home, &arguments).expect(0);
     assert_eq!(losses(&home.path().join("a")), losses(&home.path().join("b")));
     assert_eq!(nll(&home, &["--base", "small"]), nll(&home, &["--quantize", "nf4"]));
+    // Its adapters go to the base that the folder was made from, which alone can take them in.
+    let refused = train(&home, &["merge", "--base", "small", "--adapter", "b", "--out", "m"]).expect(4);
+    assert!(refused.stderr.contains("is quantised"), "{}", refused.stderr);
+    let merged = train(&home, &["merge", "--adapter", "b", "--out", "m", "--dtype", "f32", "--json"]);
+    let merged = merged.expect(0).json();
+    assert!(merged["check"]["max_abs_logit_difference"].as_f64().unwrap() <= 1e-4, "{merged}");
+    assert!(merged["warnings"].to_string().contains("held as NF4"), "{merged}");
     // Not into a folder that holds something, and not twice.
     let again = train(&home, &["quantize", "--base", base.to_str().unwrap(), "--out", "small"]).expect(2);
     assert!(again.stderr.contains("not empty"), "{}", again.stderr);
     let twice = train(&home, &["quantize", "--base", "small", "--out", "smaller"]).expect(4);
     assert!(twice.stderr.contains("quantised already"), "{}", twice.stderr);
+}
+
+#[test]
+fn an_adapter_trained_on_nf4_is_merged_and_exported_with_the_unquantised_base() {
+    let home = home();
+    home.write("rows.jsonl", &lines(0, 6));
+    direct(&home, "rows.jsonl", "four", &with(&["--quantize", "nf4", "--dora"])).expect(0);
+    direct(&home, "rows.jsonl", "plain", &with(&["--quantize", "nf4"])).expect(0);
+    for adapter in ["four", "plain"] {
+        let out = format!("merged-{adapter}");
+        let report =
+            train(&home, &["merge", "--adapter", adapter, "--out", &out, "--dtype", "f32", "--json"]);
+        let report = report.expect(0).json();
+        assert!(report["check"]["max_abs_logit_difference"].as_f64().unwrap() <= 1e-4, "{report}");
+        assert!(report["warnings"].to_string().contains("held as NF4"), "{report}");
+        let (apart, together) = (nll(&home, &["--adapter", adapter]), nll(&home, &["--base", &out]));
+        assert!((apart - together).abs() < 1e-5, "{adapter}: {apart} {together}");
+        assert!(together < 0.7 * nll(&home, &[]), "{adapter}: it learned what it is for");
+    }
+    let report =
+        train(&home, &["export", "--adapter", "plain", "--out", "a.gguf", "--json"]).expect(0).json();
+    assert!(report["warnings"].to_string().contains("held as NF4"), "{report}");
+    // The file is that of any other adapter: nothing of the quantisation is in it.
+    let shown = train(&home, &["inspect", "a.gguf", "--json"]).expect(0).json();
+    assert_eq!(
+        (&shown["metadata"]["general.type"], shown["tensors"].as_array().unwrap().len()),
+        (&json!("adapter"), 28)
+    );
+    let base = base();
+    train(&home, &["quantize", "--base", base.to_str().unwrap(), "--out", "small"]).expect(0);
+    let ran = train(&home, &["export", "--base", "small", "--out", "small.gguf"]).expect(4);
+    assert!(
+        ran.stderr.contains("llama-quantize") && !home.path().join("small.gguf").exists(),
+        "{}",
+        ran.stderr
+    );
 }
 
 #[test]

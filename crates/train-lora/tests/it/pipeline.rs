@@ -183,3 +183,84 @@ fn the_base_in_the_config_may_be_overridden() {
     let report = train(&home, &["--base", base().to_str().unwrap(), "--json"]).expect(0).json();
     assert_eq!(report["steps"], 1);
 }
+
+/// Rows as a harvest writes them, the failed answer beside the accepted one.
+fn with_rejected(from: usize, to: usize) -> String {
+    let rows = lines(from, to);
+    let row = |line: &str| {
+        let mut row: serde_json::Value = serde_json::from_str(line).unwrap();
+        row["rejected"] = json!("I do not know any river.");
+        format!("{row}\n")
+    };
+    rows.lines().map(row).collect()
+}
+
+#[test]
+fn a_night_learns_what_the_config_says() {
+    let home = home();
+    let plain = home.read("nightshift.yaml");
+    home.write(
+        "training_data/harvest_20260301.jsonl",
+        &format!("{}{}", with_rejected(0, 6), row("alone", "Who?", "Brin.")),
+    );
+    let long = row("long", &"river ".repeat(60), "The answer.").to_string();
+    home.write("training_data/harvest_20260302.jsonl", &format!("{long}\n"));
+    let run = |more: &str, expect: i32| {
+        home.write("nightshift.yaml", &format!("{plain}{more}"));
+        train(&home, &["--json", "--dry-run"]).expect(expect)
+    };
+    let examples = |more: &str| run(more, 0).json()["examples"].clone();
+    let limit = "  max_length: 80\n";
+    assert_eq!(examples(limit)["dropped"], json!({"too_long": 1}));
+    let cut = examples(&format!("{limit}  overlong: truncate\n"));
+    assert_eq!((&cut["truncated"], &cut["dropped"]), (&json!(1), &json!({})));
+    let ran = run(&format!("{limit}  overlong: error\n"), 4);
+    assert!(ran.stderr.contains("1 rows are too long") && ran.stderr.contains("long"), "{}", ran.stderr);
+
+    let dpo = examples("  objective: dpo\n");
+    assert_eq!((&dpo["new"], &dpo["dropped"]), (&json!(6), &json!({"no_rejected": 2})));
+    let ran = run("  objective: dpo\n  min_examples: 9\n", 3);
+    assert!(ran.stderr.contains("6 of 9 rows"), "{}", ran.stderr);
+    // Each accepted answer is wanted, each failed one is not.
+    let kto = examples("  objective: kto\n  beta: 0.2\n");
+    assert_eq!((&kto["new"], &kto["older"]), (&json!(1), &json!(13)));
+    for objective in ["dpo", "kto"] {
+        home.write("nightshift.yaml", &format!("{plain}  objective: {objective}\n  learning_rate: 0.001\n"));
+        let report = train(&home, &["--json"]).expect(0).json();
+        assert_eq!(report["status"], "done", "{report}");
+        let steps = crate::world::steps(&home.path().join("loras/latest"));
+        let accuracy = |step: &serde_json::Value| step["rewards"]["accuracy"].as_f64().unwrap();
+        assert!(accuracy(&steps[steps.len() - 1]) > 0.7, "{objective}: {steps:?}");
+    }
+    // A flag holds over the file.
+    let report = train(&home, &["--json", "--dry-run", "--objective", "sft"]).expect(0).json();
+    assert_eq!(report["examples"]["older"], 7);
+    train(&home, &["--replay-share", "0.5"]).expect(2);
+}
+
+#[test]
+fn a_night_replays_a_file_beside_its_own_answers() {
+    let home = home_with_rows(6);
+    let tools = json!({"messages": [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}],
+                       "tools": [{"type": "function", "function": {"name": "f"}}]});
+    let text = json!({"prompt": "1 2", "completion": " 3"});
+    // Row 5 is asked by the harvest as well: its answer holds.
+    home.write("general.jsonl", &format!("{}{tools}\n{text}\n", lines(5, 12)));
+    let plain = home.read("nightshift.yaml");
+    home.write("nightshift.yaml", &format!("{plain}  replay: general.jsonl\n  replay_ratio: 0.5\n"));
+    let ran = train(&home, &["--json"]).expect(0);
+    let report = ran.json();
+    let examples = &report["examples"];
+    assert_eq!(
+        (&examples["new"], &examples["replay"], &examples["replay_pool"]),
+        (&json!(6), &json!(3), &json!(6))
+    );
+    assert_eq!(examples["dropped"], json!({"no_answer": 2}), "by name: {}", ran.stderr);
+    assert_eq!(train(&home, &["--json"]).expect(0).json()["status"], "already_published");
+    // Another file is another training.
+    home.write("general.jsonl", &lines(20, 30));
+    assert_eq!(train(&home, &["--json"]).expect(0).json()["status"], "done");
+    home.write("nightshift.yaml", &plain);
+    let report = train(&home, &["--json", "--replay", "general.jsonl", "--dry-run"]).expect(0).json();
+    assert_eq!(report["examples"]["replay_pool"], 10);
+}

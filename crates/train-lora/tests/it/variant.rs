@@ -81,6 +81,40 @@ fn every_variant_learns_and_is_another_adapter() {
 }
 
 #[test]
+fn neither_threads_nor_passes_decide_what_dropout_and_noise_draw() {
+    let home = home();
+    home.write("rows.jsonl", &lines(0, 8));
+    let base = base();
+    let common = "--rank 4 --targets all-linear --lr 0.01 --epochs 3 --dropout 0.3 --neftune-noise-alpha 5";
+    let cuts = [
+        "--threads 1 --batch-size 4 --accumulation 1",
+        "--threads 2 --batch-size 4 --accumulation 1",
+        "--threads 1 --batch-size 1 --accumulation 4",
+        "--threads 2 --batch-size 2 --accumulation 2 --packing --pack-len 90",
+    ];
+    let mut runs = Vec::new();
+    for cut in cuts {
+        let mut flags =
+            vec!["--base", base.to_str().unwrap(), "--data", "rows.jsonl", "--out", "out", "--fresh"];
+        flags.extend(common.split(' ').chain(cut.split(' ')));
+        train(&home, &flags).expect(0);
+        runs.push(losses(&home.path().join("out")));
+    }
+    let mut plain = vec!["--base", base.to_str().unwrap(), "--data", "rows.jsonl", "--out", "plain"];
+    plain.extend(common.split(' ').take(6).chain(cuts[0].split(' ')));
+    train(&home, &plain).expect(0);
+    let plain = losses(&home.path().join("plain"));
+    assert!((plain[0] - runs[0][0]).abs() > 1e-3, "noise and dropout show: {plain:?} {:?}", runs[0]);
+    for (cut, run) in cuts.iter().zip(&runs) {
+        assert_eq!(run.len(), 6, "{cut}");
+        for (step, (a, b)) in runs[0].iter().zip(run).enumerate() {
+            // The same draws; only sums of f32 come in another order, and grow with the steps.
+            assert!((a - b).abs() <= 1e-6 * 5.0_f64.powi(step as i32) * a, "{cut}, step {step}: {a} {b}");
+        }
+    }
+}
+
+#[test]
 fn gradient_checkpointing_gives_the_same_bytes() {
     let home = home();
     home.write("rows.jsonl", &lines(0, 8));

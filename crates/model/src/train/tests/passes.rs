@@ -1,7 +1,6 @@
 //! What may not change a gradient (checkpointing), and what changes it at random (noise, dropout).
 
 use super::*;
-use crate::draws::mix;
 
 #[test]
 fn checkpointing_gives_the_same_bits_from_less_memory() {
@@ -114,6 +113,44 @@ fn noise_is_uniform_within_its_bound_and_repeats_with_its_seed() {
     assert_eq!(noisy_embeddings(alpha, 11, 2).len(), 2);
 }
 
+/// Loss and gradients of four sequences with dropout and noise, cut into these batches.
+fn drawn(batches: &[&[usize]], threads: usize) -> (f64, Grads<f64>) {
+    let config = tiny::config();
+    let (model, mut adapter) = (tiny::model(config.clone(), 1), tiny::adapter(&config, 2));
+    adapter.config.dropout = 0.3;
+    let mut sequences = [9_usize, 12, 10, 8].map(|length| tiny::batch(&config, &[length], length as u64));
+    (0..).zip(&mut sequences).for_each(|(draw, sequence)| sequence.draws = vec![draw]);
+    let (mut grads, mut ws, mut nll) = (Grads::lora(&adapter), Workspace::new(threads), 0.0);
+    ws.set_dropout_seed(7);
+    ws.set_noise(5.0);
+    for members in batches {
+        let batch = tiny::joined(members.iter().map(|&member| &sequences[member]));
+        nll += loss_and_grads(&model, Some(&adapter), &batch, 1.0, &mut grads, &mut ws).unwrap().nll_sum;
+    }
+    (nll, grads)
+}
+
+#[test]
+fn neither_threads_nor_batches_decide_what_is_drawn() {
+    let (nll, grads) = drawn(&[&[0, 1, 2, 3]], 1);
+    let largest = grads.iter().iter().flat_map(|n| n.values.iter()).fold(0.0_f64, |m, x| m.max(x.abs()));
+    let cuts: [(&[&[usize]], usize); 4] = [
+        (&[&[0, 1, 2, 3]], 2),
+        (&[&[3, 0], &[2, 1]], 1),
+        (&[&[0, 1, 2], &[3]], 2),
+        (&[&[0], &[1], &[2], &[3]], 3),
+    ];
+    for (batches, threads) in cuts {
+        let (other, found) = drawn(batches, threads);
+        // Equal but for the order in which f64 numbers are added.
+        assert!((other / nll - 1.0).abs() < 1e-13, "{batches:?} on {threads}: {other} and {nll}");
+        for (a, b) in grads.iter().into_iter().zip(found.iter()) {
+            let worst = a.values.iter().zip(b.values).fold(0.0_f64, |m, (a, b)| m.max((a - b).abs()));
+            assert!(worst < 1e-12 * largest, "{} of {batches:?} on {threads}: {worst}", a.name);
+        }
+    }
+}
+
 #[test]
 fn evaluation_and_logits_know_no_noise() {
     let config = tiny::config();
@@ -146,7 +183,7 @@ fn dropout_drops_its_share_and_keeps_the_mean() {
     let mut masks = Vec::new();
     for seed in [1, 2] {
         let mut ws = Workspace::new(1);
-        ws.set_dropout_seed(mix(seed));
+        ws.set_dropout_seed(seed);
         let mut grads = Grads::lora(&adapter);
         loss_and_grads(&model, Some(&adapter), &batch, 1.0, &mut grads, &mut ws).unwrap();
         let acts = &ws.layers[0];
