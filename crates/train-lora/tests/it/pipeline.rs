@@ -225,8 +225,8 @@ fn a_night_learns_what_the_config_says() {
     let kto = examples("  objective: kto\n  beta: 0.2\n");
     assert_eq!((&kto["new"], &kto["older"]), (&json!(1), &json!(13)));
     for objective in ["dpo", "kto"] {
-        home.write("nightshift.yaml", &format!("{plain}  objective: {objective}\n  learning_rate: 0.001\n"));
-        let report = train(&home, &["--json"]).expect(0).json();
+        home.write("nightshift.yaml", &format!("{plain}  objective: {objective}\n"));
+        let report = train(&home, &["--json", "--lr", "0.001"]).expect(0).json();
         assert_eq!(report["status"], "done", "{report}");
         let steps = crate::world::steps(&home.path().join("loras/latest"));
         let accuracy = |step: &serde_json::Value| step["rewards"]["accuracy"].as_f64().unwrap();
