@@ -2,7 +2,6 @@
 
 use crate::batch::check_tokens;
 use crate::cache::KvCache;
-use crate::draws::Draws;
 use crate::error::{ModelError, Result};
 use crate::forward::{Purpose, Stack, forward};
 use crate::lora::Adapter;

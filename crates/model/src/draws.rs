@@ -40,8 +40,11 @@ impl Draws {
     /// Dropout of one module; `last` says whether it is in the last layer.
     pub(crate) fn dropout(&self, rate: f32, (layer, target): (usize, Target), last: bool) -> Dropout<'_> {
         let module = mix((layer * Target::ALL.len() + target as usize) as u64 + 1);
-        let inner = matches!(target, Target::Q | Target::K | Target::V);
-        Dropout { rate, module, rows: if last && !inner { &self.wanted } else { &self.rows } }
+        Dropout {
+            rate,
+            module,
+            rows: if last && target.follows_attention() { &self.wanted } else { &self.rows },
+        }
     }
 
     /// Adds noise to the embeddings `x`, uniform within alpha / sqrt(tokens * hidden) of each sequence.

@@ -205,7 +205,7 @@ impl<'a> Footprint<'a> {
 
     /// Numbers of one workspace.
     fn room(&self, room: &Room) -> usize {
-        let Largest { rows: n, scored: m, longest } = room.any;
+        let Largest { rows: n, scored: m, longest, .. } = room.any;
         if n == 0 {
             return 0;
         }

@@ -383,7 +383,6 @@ impl<'a> Run<'a> {
         let started = clock.elapsed();
         let answer_tokens: usize = window.iter().map(|&row| job.examples[row].answer_tokens()).sum();
         self.grads.zero();
-        self.workspace.set_dropout_seed(self.dropout_seed());
         let (loss, rewards) = match job.settings.objective {
             Objective::Imitate => (self.imitate(window, answer_tokens)?, None),
             Objective::Dpo(_) | Objective::Kto(_) => {

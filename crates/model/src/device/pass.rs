@@ -16,8 +16,8 @@ use crate::error::{ModelError, Result};
 use crate::grads::Grads;
 use crate::lora::Adapter;
 use crate::loss::Loss;
-use crate::real::Real;
 use crate::passes;
+use crate::real::Real;
 use crate::train::{Weigh, units};
 use crate::workspace::{Workspace, fit};
 

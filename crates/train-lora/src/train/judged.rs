@@ -11,7 +11,7 @@ use nightshift_model::{
     kto_loss_and_grads,
 };
 
-use super::{Failure, Job, ModelError, Objective, Run, drawing, refused};
+use super::{Failure, Job, ModelError, Objective, Run, refused};
 use crate::data::{Encoded, Verdict};
 use crate::measure::{evaluation_passes, pack};
 use crate::objective::Rewards;
