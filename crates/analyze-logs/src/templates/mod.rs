@@ -1,13 +1,19 @@
-//! `templates`.
+//! Templates of messages: what stays the same becomes text, what varies becomes `<*>`.
+//!
+//! One setting for all logs, in two stages: [`Miner::add`] masks and counts each message, [`Miner::finish`]
+//! groups what was counted. `docs/templates.md` explains the rules.
 
-use clap::Args;
-use nightshift_core::{Ctx, Failure, Outcome};
+mod command;
+mod families;
+mod fold;
+mod forms;
+mod group;
+mod miner;
+mod opposites;
+mod scan;
+mod slots;
+mod words;
 
-/// Arguments of `templates`.
-#[derive(Debug, Args)]
-pub struct Arguments {}
-
-/// Runs it.
-pub fn run(_ctx: &Ctx, _arguments: Arguments) -> Result<Outcome, Failure> {
-    Err(Failure::failed("under construction"))
-}
+pub use command::{Arguments, run};
+pub use group::{Template, Templates};
+pub use miner::{Miner, Signature, SignatureId};
