@@ -7,30 +7,76 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::forms::{Edits, Forms, Role};
+use super::forms::{Edits, Forms, Holes, Role};
 use super::opposites::opposed;
-use super::slots::MANY;
+use super::slots::{MANY, MANY_AT_START};
 
 /// Words of a position that may vary together with others.
 const FEW: usize = 3;
 /// Positions that must vary together when none has [`MANY`] words.
 const TOGETHER: usize = 3;
 
-/// The positions to free now.
+/// The positions to free now, of forms that single words connect: `a b c`, `a b d` and `a x d`.
+///
+/// Looked for before single slots are, while all positions of a family still differ.
+pub(super) fn find_connected(forms: &Forms) -> Edits {
+    let mut edits: Edits = vec![Vec::new(); forms.forms.len()];
+    for members in shapes(forms) {
+        for connected in components(forms, &members) {
+            split(forms, connected, &mut edits);
+        }
+    }
+    edits
+}
+
+/// The positions to free now, of all forms of one shape.
 pub(super) fn find(forms: &Forms) -> Edits {
+    let mut edits: Edits = vec![Vec::new(); forms.forms.len()];
+    for members in shapes(forms) {
+        split(forms, members, &mut edits);
+    }
+    edits
+}
+
+/// Forms of the same length with the same punctuation and values.
+fn shapes(forms: &Forms) -> impl Iterator<Item = Vec<usize>> {
     let mut shapes: HashMap<Vec<u32>, Vec<usize>> = HashMap::new();
     for (index, form) in forms.forms.iter().enumerate() {
         let shape = form.tokens.iter().map(|&token| match forms.role(token) {
-            Role::Word => u32::MAX - u32::from(forms.entry(token).space),
+            Role::Word | Role::Partial => u32::MAX - u32::from(forms.entry(token).space),
             _ => token,
         });
         shapes.entry(shape.collect()).or_default().push(index);
     }
-    let mut edits: Edits = vec![Vec::new(); forms.forms.len()];
-    for members in shapes.into_values().filter(|members| members.len() >= MANY) {
-        split(forms, members, &mut edits);
+    shapes.into_values().filter(|members| members.len() >= MANY)
+}
+
+/// Parts of `members` within which one changed word at a time leads from each form to every other.
+fn components(forms: &Forms, members: &[usize]) -> Vec<Vec<usize>> {
+    let mut leaders: Vec<usize> = (0..members.len()).collect();
+    let find = |leaders: &mut Vec<usize>, mut at: usize| {
+        while leaders[at] != at {
+            leaders[at] = leaders[leaders[at]];
+            at = leaders[at];
+        }
+        at
+    };
+    let mut seen: HashMap<(usize, u64), usize> = HashMap::new();
+    for (at, &member) in members.iter().enumerate() {
+        let tokens = &forms.forms[member].tokens;
+        let holes = Holes::new(forms, tokens);
+        for (position, &token) in tokens.iter().enumerate().filter(|(_, token)| forms.is_free(**token)) {
+            let key = holes.with(position..position + 1, forms.value_hash(token, position == 0));
+            let other = *seen.entry((position, key)).or_insert(at);
+            let (left, right) = (find(&mut leaders, at), find(&mut leaders, other));
+            leaders[left.max(right)] = left.min(right);
+        }
     }
-    edits
+    let mut parts: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+    for (at, &member) in members.iter().enumerate() {
+        parts.entry(find(&mut leaders, at)).or_default().push(member);
+    }
+    parts.into_values().collect()
 }
 
 /// Works down from a set of forms of one shape.
@@ -68,7 +114,7 @@ fn differing(forms: &Forms, members: &[usize]) -> BTreeMap<usize, BTreeSet<u32>>
     let first = &forms.forms[members[0]].tokens;
     let mut positions = BTreeMap::new();
     for (position, &token) in first.iter().enumerate() {
-        if forms.role(token) != Role::Word {
+        if !forms.is_free(token) {
             continue;
         }
         let words: BTreeSet<u32> =
@@ -83,7 +129,7 @@ fn differing(forms: &Forms, members: &[usize]) -> BTreeMap<usize, BTreeSet<u32>>
 fn is_family(forms: &Forms, members: &[usize], positions: &BTreeMap<usize, BTreeSet<u32>>) -> bool {
     let tokens = &forms.forms[members[0]].tokens;
     let constant = forms.words(tokens).saturating_sub(positions.len());
-    if constant < 2 || positions.contains_key(&0) {
+    if constant < 2 || positions.get(&0).is_some_and(|words| words.len() < MANY_AT_START) {
         return false;
     }
     let closed = positions.values().any(|words| {
@@ -97,7 +143,7 @@ fn is_family(forms: &Forms, members: &[usize], positions: &BTreeMap<usize, BTree
     let narrowest = positions.values().map(BTreeSet::len).min().unwrap_or(0);
     // Were the words bound to each other, forms would be few; free words combine.
     let steps: usize = 1 + positions.values().map(|words| words.len() - 1).sum::<usize>();
-    let combine = members.len() >= 2 * steps;
+    let combine = members.len() > 2 * (steps - 1);
     let recur = members.len() >= 2 * widest;
     let mostly_constant = constant >= 3 && constant >= 2 * positions.len();
     if narrowest >= MANY {

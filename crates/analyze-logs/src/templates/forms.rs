@@ -108,16 +108,23 @@ impl Forms {
         self.entry(token).role
     }
 
-    /// The value that stands where `token` stands.
-    pub(super) fn value_for(&self, token: u32, first: bool) -> String {
-        let sign = if first {
-            ""
-        } else if self.entry(token).space {
-            " "
-        } else {
-            "\u{1}"
-        };
-        format!("{sign}{VALUE}")
+    /// The piece of a value that stands where `token` stands: at the start, behind a blank, or glued.
+    fn value_for(&self, token: u32, first: bool) -> &'static str {
+        match (first, self.entry(token).space) {
+            (true, _) => "\u{2}",
+            (false, true) => " \u{2}",
+            (false, false) => "\u{1}\u{2}",
+        }
+    }
+
+    /// The hash of that value.
+    pub(super) fn value_hash(&self, token: u32, first: bool) -> u64 {
+        hash(self.value_for(token, first))
+    }
+
+    /// Whether `token` has letters of its own, which may turn out to vary.
+    pub(super) fn is_free(&self, token: u32) -> bool {
+        matches!(self.role(token), Role::Word | Role::Partial)
     }
 
     /// Words of two letters or more in `tokens`.
@@ -166,7 +173,7 @@ impl Forms {
         for span in taken {
             out.extend_from_slice(&tokens[at..span.start]);
             let value = self.value_for(tokens[span.start], span.start == 0);
-            out.push(self.intern(&value, span.start == 0));
+            out.push(self.intern(value, span.start == 0));
             at = span.end;
         }
         out.extend_from_slice(&tokens[at..]);

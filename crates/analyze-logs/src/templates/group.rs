@@ -4,13 +4,12 @@ use std::collections::HashMap;
 
 use serde::Serialize;
 
-use super::families;
 use super::forms::{Form, Forms, hash};
 use super::miner::{Signature, SignatureId};
-use super::slots;
+use super::{families, phrases, slots, variants};
 
 /// Rounds of grouping. Each one joins forms, so real logs need a handful.
-const ROUNDS: usize = 16;
+const ROUNDS: usize = 64;
 
 /// A template of messages.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -53,7 +52,11 @@ impl Templates {
 pub(super) fn group(signatures: &[Signature], places: &[u32]) -> Templates {
     let mut forms = Forms::new(signatures.iter().map(|signature| (&*signature.key, signature.count)));
     for _ in 0..ROUNDS {
-        let changed = forms.apply(slots::find(&forms)) || forms.apply(families::find(&forms));
+        let changed = forms.apply(families::find_connected(&forms))
+            || forms.apply(slots::find(&forms))
+            || forms.apply(families::find(&forms))
+            || forms.apply(phrases::find(&forms))
+            || forms.apply(variants::find(&forms));
         if !changed {
             break;
         }

@@ -10,10 +10,14 @@ mod forms;
 mod group;
 mod miner;
 mod opposites;
+mod phrases;
 mod scan;
 mod slots;
+mod timeouts;
+mod variants;
 mod words;
 
 pub use command::{Arguments, run};
 pub use group::{Template, Templates};
 pub use miner::{Miner, Signature, SignatureId};
+pub use timeouts::is_timeout;

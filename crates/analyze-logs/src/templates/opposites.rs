@@ -3,12 +3,12 @@
 /// Fewer values than this beside a pair of opposites, and the position stays constant.
 pub(super) const OPEN_VOCABULARY: usize = 12;
 
-const PAIRS: [(&str, &str); 40] = [
+/// Stems; up to [`ENDING`] letters may follow.
+const PAIRS: [(&str, &str); 44] = [
     ("accept", "reject"),
     ("accept", "refus"),
     ("accept", "den"),
     ("acquir", "releas"),
-    ("activ", "deactiv"),
     ("add", "remov"),
     ("allow", "den"),
     ("allow", "block"),
@@ -17,35 +17,42 @@ const PAIRS: [(&str, &str); 40] = [
     ("connect", "disconnect"),
     ("creat", "delet"),
     ("creat", "destroy"),
+    ("creat", "remov"),
+    ("encrypt", "decrypt"),
     ("enabl", "disabl"),
     ("enter", "exit"),
     ("enter", "leav"),
-    ("first", "last"),
+    ("expand", "collaps"),
     ("grant", "revok"),
     ("grant", "den"),
-    ("healthy", "unhealthy"),
-    ("hit", "miss"),
+    ("import", "export"),
+    ("increas", "decreas"),
     ("join", "leav"),
     ("load", "unload"),
-    ("lock", "unlock"),
     ("login", "logout"),
-    ("mount", "unmount"),
+    ("online", "offline"),
     ("open", "clos"),
     ("pass", "fail"),
     ("push", "pop"),
-    ("register", "unregister"),
+    ("read", "writ"),
     ("resum", "suspend"),
     ("resum", "paus"),
+    ("send", "receiv"),
+    ("sent", "receiv"),
     ("start", "stop"),
     ("start", "finish"),
     ("start", "end"),
+    ("start", "fail"),
     ("succe", "fail"),
-    ("success", "failure"),
-    ("increas", "decreas"),
-    ("valid", "invalid"),
-    ("up", "down"),
+    ("complet", "fail"),
+    ("upload", "download"),
+    ("inbound", "outbound"),
+    ("healthy", "failing"),
+    ("found", "missing"),
 ];
-const WORDS: [(&str, &str); 8] = [
+const ENDING: usize = 5;
+/// Whole words.
+const WORDS: [(&str, &str); 10] = [
     ("true", "false"),
     ("yes", "no"),
     ("on", "off"),
@@ -54,9 +61,10 @@ const WORDS: [(&str, &str); 8] = [
     ("ok", "error"),
     ("ok", "failed"),
     ("before", "after"),
+    ("hit", "miss"),
+    ("first", "last"),
 ];
 const NEGATIONS: [&str; 8] = ["un", "in", "im", "dis", "non", "non-", "not-", "de"];
-const ENDINGS: [&str; 10] = ["", "e", "ed", "es", "s", "ing", "y", "ied", "ation", "ion"];
 
 /// `connected` and `disconnected`, `opened` and `closed`, `up` and `down`.
 pub(super) fn are_opposite(left: &str, right: &str) -> bool {
@@ -64,22 +72,14 @@ pub(super) fn are_opposite(left: &str, right: &str) -> bool {
     let negates = |long: &str, short: &str| {
         short.len() >= 3 && long.strip_suffix(short).is_some_and(|prefix| NEGATIONS.contains(&prefix))
     };
-    let of = |word: &str, stem: &str| word.strip_prefix(stem).is_some_and(|rest| is_ending(stem, rest));
+    let inflects = |word: &str, stem: &str| word.strip_prefix(stem).is_some_and(|rest| rest.len() <= ENDING);
     let either = |(one, other): &(&str, &str), same: &dyn Fn(&str, &str) -> bool| {
         same(&left, one) && same(&right, other) || same(&left, other) && same(&right, one)
     };
     negates(&left, &right)
         || negates(&right, &left)
         || WORDS.iter().any(|pair| either(pair, &|word, one| word == one))
-        || PAIRS.iter().any(|pair| either(pair, &of))
-}
-
-/// `stopp-ed` doubles its consonant.
-fn is_ending(stem: &str, rest: &str) -> bool {
-    let doubled = stem.chars().last().and_then(|last| rest.strip_prefix(last)).unwrap_or(rest);
-    ENDINGS.contains(&rest)
-        || ENDINGS.contains(&doubled)
-        || matches!(rest, "eeded" | "eds" | "led" | "ure" | "ded" | "ed.")
+        || PAIRS.iter().any(|pair| either(pair, &inflects))
 }
 
 /// For each of `words` whether its opposite is among them.

@@ -245,6 +245,10 @@ fn classify(message: &[u8], start: usize, end: usize, space: bool, tokens: &mut 
         Kind::Value
     } else if digits == 0 {
         let random = letters == body.len() && (letters >= 32 || (letters >= 8 && is_hex(body)));
+        if !random && let Some(prefix) = hex_tail(body) {
+            push(tokens, start, start + prefix, Kind::Prefix, space);
+            return;
+        }
         if random { Kind::Value } else { Kind::Word }
     } else {
         let prefix = readable_prefix(body, dots);
@@ -276,6 +280,12 @@ fn is_path(body: &[u8]) -> bool {
 
 fn is_hex(body: &[u8]) -> bool {
     body.iter().all(u8::is_ascii_hexdigit)
+}
+
+/// Bytes before a last segment that is an id without a digit by chance: `req_deadbeef`.
+fn hex_tail(body: &[u8]) -> Option<usize> {
+    let prefix = body.iter().rposition(|byte| b"-_".contains(byte))? + 1;
+    (body.len() - prefix >= 8 && is_hex(&body[prefix..])).then_some(prefix)
 }
 
 /// Bytes of the part to keep of a run with digits: whole segments of letters before the first that has digits.

@@ -4,7 +4,7 @@
 //! under one key, and the part is a slot. Everything is decided on the whole set at once, so the order of
 //! messages does not matter.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ops::Range;
 
 use super::forms::{Edits, Forms, Holes, Role};
@@ -17,15 +17,15 @@ const SOME: usize = 3;
 /// The same for names with numbers, where only the name differs.
 const MANY_NAMES: usize = 4;
 /// The same at the start of a message, where the subject stands.
-const MANY_AT_START: usize = 12;
+pub(super) const MANY_AT_START: usize = 12;
 /// A variant this much rarer than its sibling with a value is that sibling.
 const RARER: u64 = 4;
 
 /// A part of a form.
 #[derive(Debug, Clone)]
-struct Part {
-    form: usize,
-    span: Range<usize>,
+pub(super) struct Part {
+    pub(super) form: usize,
+    pub(super) span: Range<usize>,
 }
 
 /// The parts to free now.
@@ -34,10 +34,9 @@ pub(super) fn find(forms: &Forms) -> Edits {
     let whole: HashMap<u64, usize> =
         holes.iter().enumerate().map(|(index, hole)| (hole.whole(), index)).collect();
     let mut groups: HashMap<(usize, u64), Vec<Part>> = HashMap::new();
-    let value_hash = ValueHashes::new();
     for (index, form) in forms.forms.iter().enumerate() {
         for span in parts(forms, &form.tokens) {
-            let value = value_hash.of(forms, form.tokens[span.start], span.start == 0);
+            let value = forms.value_hash(form.tokens[span.start], span.start == 0);
             let key = holes[index].with(span.clone(), value);
             groups.entry((span.start, key)).or_default().push(Part { form: index, span });
         }
@@ -45,48 +44,49 @@ pub(super) fn find(forms: &Forms) -> Edits {
     let mut edits: Edits = vec![Vec::new(); forms.forms.len()];
     for ((_, key), group) in groups {
         let sibling = whole.get(&key).map(|&form| forms.forms[form].count);
-        for part in decide(forms, group, sibling) {
+        for part in decide(forms, &group, sibling) {
             edits[part.form].push(part.span);
         }
     }
     edits
 }
 
-/// Hashes of a value at the start, behind a blank, and glued.
-struct ValueHashes([u64; 3]);
-
-impl ValueHashes {
-    fn new() -> Self {
-        Self(["\u{2}", " \u{2}", "\u{1}\u{2}"].map(super::forms::hash))
-    }
-
-    fn of(&self, forms: &Forms, token: u32, first: bool) -> u64 {
-        if first {
-            self.0[0]
-        } else if forms.entry(token).space {
-            self.0[1]
-        } else {
-            self.0[2]
+/// Words whose opposite stands in the same place of an otherwise equal form, by form and position.
+pub(super) fn closed(forms: &Forms) -> HashSet<(usize, usize)> {
+    let mut groups: HashMap<(usize, u64), Vec<usize>> = HashMap::new();
+    for (index, form) in forms.forms.iter().enumerate() {
+        let holes = Holes::new(forms, &form.tokens);
+        for (position, &token) in form.tokens.iter().enumerate() {
+            if forms.role(token) == Role::Word {
+                let key = holes.with(position..position + 1, forms.value_hash(token, position == 0));
+                groups.entry((position, key)).or_default().push(index);
+            }
         }
     }
+    let mut closed = HashSet::new();
+    for ((position, _), members) in groups {
+        let word = |member: &usize| &*forms.entry(forms.forms[*member].tokens[position]).text;
+        let words: Vec<&str> = members.iter().map(word).collect();
+        let opposed = members.iter().zip(opposed(&words)).filter(|(_, opposed)| *opposed);
+        closed.extend(opposed.map(|(&member, _)| (member, position)));
+    }
+    closed
 }
 
-/// Words and partial values, lists of them, and what stands in quotes.
+/// Words and names with numbers, lists of them, what stands in quotes, and fields with values inside.
 fn parts(forms: &Forms, tokens: &[u32]) -> Vec<Range<usize>> {
-    let free = |index: usize| {
-        tokens.get(index).is_some_and(|&token| matches!(forms.role(token), Role::Word | Role::Partial))
-    };
-    let item = |index: usize| {
-        free(index) || tokens.get(index).is_some_and(|&token| forms.role(token) == Role::Value)
-    };
+    let role = |index: usize| tokens.get(index).map(|&token| forms.role(token));
+    let free = |index: usize| matches!(role(index), Some(Role::Word | Role::Partial));
     let text = |index: usize| tokens.get(index).map_or("", |&token| &*forms.entry(token).text);
+    let glued = |index: usize| tokens.get(index).is_some_and(|&token| !forms.entry(token).space);
     let mut parts = Vec::new();
     let mut list_end = 0;
     for start in 0..tokens.len() {
         if free(start) {
             parts.push(start..start + 1);
         }
-        if item(start) && start >= list_end {
+        if start >= list_end && (free(start) || role(start) == Some(Role::Value)) {
+            let item = |index: usize| free(index) || role(index) == Some(Role::Value);
             let mut end = start + 1;
             while text(end) == "," && item(end + 1) {
                 end += 2;
@@ -98,57 +98,66 @@ fn parts(forms: &Forms, tokens: &[u32]) -> Vec<Range<usize>> {
         }
         if matches!(text(start), "\"" | "'" | "`")
             && let Some(length) = (start + 1..tokens.len()).take(32).position(|end| text(end) == text(start))
-            && length >= 2
+            && (length >= 2 || length == 1 && role(start + 1) == Some(Role::Punct))
         {
             parts.push(start + 1..start + 1 + length);
+        }
+        if free(start) && (start == 0 || !glued(start)) {
+            let mut end = start + 1;
+            while glued(end) {
+                end += 1;
+            }
+            while matches!(text(end - 1), "," | ";" | ":" | "." | "!" | "?") {
+                end -= 1;
+            }
+            let valued = (start..end).any(|index| matches!(role(index), Some(Role::Value | Role::Partial)));
+            if end > start + 1 && valued {
+                parts.push(start..end);
+            }
         }
     }
     parts
 }
 
-/// Which of the parts under one key are values.
-fn decide(forms: &Forms, mut group: Vec<Part>, sibling: Option<u64>) -> Vec<Part> {
-    group.retain(|part| is_anchored(forms, part));
+/// Which of the parts under one key are values; `sibling` counts the messages that have a value there.
+fn decide(forms: &Forms, group: &[Part], sibling: Option<u64>) -> Vec<Part> {
+    let (words, announced) = surroundings(forms, &group[0]);
+    if words == 0 {
+        return Vec::new();
+    }
+    let anchored = words >= 2 || announced;
     let texts: Vec<String> = group.iter().map(|part| text(forms, part)).collect();
-    let word = |part: &Part| part.span.len() == 1;
     let borrowed: Vec<&str> = texts.iter().map(String::as_str).collect();
     let opposed = opposed(&borrowed);
     let distinct = opposed.iter().filter(|opposed| !**opposed).count();
+    let names = group.iter().filter(|part| is_partial(forms, part)).count();
     let lengths: BTreeSet<usize> =
         group.iter().filter(|part| is_list(forms, part)).map(|part| part.span.len()).collect();
-    let at_start = group.iter().any(|part| part.span.start == 0);
+    let word = group.iter().any(|part| part.span.len() == 1);
     let enough = match sibling {
+        _ if !anchored => MANY_AT_START,
         Some(_) => SOME,
-        None if group.iter().all(|part| is_partial(forms, part)) => MANY_NAMES,
-        None if at_start => MANY_AT_START,
-        None if lengths.len() + usize::from(group.iter().any(word)) >= 2 => SOME,
+        None if names * 2 > group.len() => MANY_NAMES,
+        None if group[0].span.start == 0 => MANY_AT_START,
+        None if lengths.len() + usize::from(word) >= 2 => SOME,
         None => MANY,
     };
     let chosen = group.iter().enumerate().filter(|&(index, part)| {
-        if opposed[index] {
-            return false;
-        }
-        if distinct >= enough {
-            return true;
-        }
-        sibling.is_some_and(|count| {
-            let form = &forms.forms[part.form];
-            is_partial(forms, part) || is_nothing(&texts[index]) || form.count * RARER <= count
-        })
+        let variant = |count: u64| {
+            let rare = forms.forms[part.form].count * RARER <= count;
+            anchored && (rare || is_partial(forms, part) || is_nothing(&texts[index]))
+        };
+        !opposed[index] && (distinct >= enough || sibling.is_some_and(variant))
     });
     chosen.map(|(_, part)| part.clone()).collect()
 }
 
-/// Enough constant words around it: two, or one and a mark that announces a value.
-fn is_anchored(forms: &Forms, part: &Part) -> bool {
+/// Constant words around a part, and whether a mark before it announces a value. The same for a whole group.
+fn surroundings(forms: &Forms, part: &Part) -> (usize, bool) {
     let tokens = &forms.forms[part.form].tokens;
     let words = forms.words(&tokens[..part.span.start]) + forms.words(&tokens[part.span.end..]);
-    let announced = part.span.start > 0
-        && matches!(
-            &*forms.entry(tokens[part.span.start - 1]).text,
-            "=" | ":" | "\"" | "'" | "`" | "(" | "["
-        );
-    words >= 2 || words == 1 && announced
+    let mark = part.span.start.checked_sub(1).map_or("", |before| &*forms.entry(tokens[before]).text);
+    (words, matches!(mark, "=" | ":" | "\"" | "'" | "`" | "(" | "["))
 }
 
 fn is_partial(forms: &Forms, part: &Part) -> bool {
