@@ -7,9 +7,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::forms::{Edits, Forms, Holes, Role};
+use super::forms::{Edits, Forms, Role};
 use super::opposites::opposed;
 use super::slots::{MANY, MANY_AT_START};
+use super::surroundings::Holes;
 
 /// Words of a position that may vary together with others.
 const FEW: usize = 3;

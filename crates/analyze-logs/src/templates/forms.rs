@@ -224,53 +224,8 @@ pub(super) fn hash(text: &str) -> u64 {
     mix(sum)
 }
 
-fn mix(mut sum: u64) -> u64 {
+pub(super) fn mix(mut sum: u64) -> u64 {
     sum = (sum ^ (sum >> 32)).wrapping_mul(0x9e3779b97f4a7c15);
     sum = (sum ^ (sum >> 29)).wrapping_mul(0xbf58476d1ce4e5b9);
     sum ^ (sum >> 32)
-}
-
-/// Hashes of every "all but this part" of one sequence, each in constant time.
-#[derive(Debug)]
-pub(super) struct Holes {
-    /// Of the first `i` tokens.
-    heads: Vec<u64>,
-    /// Of the tokens from `i` on.
-    tails: Vec<u64>,
-    powers: Vec<u64>,
-}
-
-const BASE: u64 = 0x9e3779b97f4a7c15;
-
-impl Holes {
-    pub(super) fn new(forms: &Forms, tokens: &[u32]) -> Self {
-        let step = |sum: u64, token: u32| sum.wrapping_mul(BASE).wrapping_add(forms.entry(token).hash);
-        let mut heads: Vec<u64> = vec![1; tokens.len() + 1];
-        let mut tails: Vec<u64> = vec![0; tokens.len() + 1];
-        let mut powers: Vec<u64> = vec![1; tokens.len() + 2];
-        for index in 0..=tokens.len() {
-            powers[index + 1] = powers[index].wrapping_mul(BASE);
-        }
-        for (index, &token) in tokens.iter().enumerate() {
-            heads[index + 1] = step(heads[index], token);
-        }
-        for (index, &token) in tokens.iter().enumerate().rev() {
-            let length = tokens.len() - index - 1;
-            tails[index] =
-                forms.entry(token).hash.wrapping_mul(powers[length]).wrapping_add(tails[index + 1]);
-        }
-        Self { heads, tails, powers }
-    }
-
-    /// Of the sequence with `span` replaced by a token of this hash.
-    pub(super) fn with(&self, span: Range<usize>, value: u64) -> u64 {
-        let length = self.tails.len() - 1 - span.end;
-        let head = self.heads[span.start].wrapping_mul(BASE).wrapping_add(value);
-        mix(head.wrapping_mul(self.powers[length]).wrapping_add(self.tails[span.end]))
-    }
-
-    /// Of the whole sequence.
-    pub(super) fn whole(&self) -> u64 {
-        mix(self.heads[self.heads.len() - 1])
-    }
 }

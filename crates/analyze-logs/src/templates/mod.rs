@@ -13,6 +13,7 @@ mod opposites;
 mod phrases;
 mod scan;
 mod slots;
+mod surroundings;
 mod timeouts;
 mod variants;
 mod words;

@@ -4,11 +4,12 @@
 //! under one key, and the part is a slot. Everything is decided on the whole set at once, so the order of
 //! messages does not matter.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashSet};
 use std::ops::Range;
 
-use super::forms::{Edits, Forms, Holes, Role};
+use super::forms::{Edits, Forms, Role};
 use super::opposites::opposed;
+use super::surroundings::{Part, Surroundings};
 
 /// Distinct words that make a position free.
 pub(super) const MANY: usize = 6;
@@ -21,31 +22,13 @@ pub(super) const MANY_AT_START: usize = 12;
 /// A variant this much rarer than its sibling with a value is that sibling.
 const RARER: u64 = 4;
 
-/// A part of a form.
-#[derive(Debug, Clone)]
-pub(super) struct Part {
-    pub(super) form: usize,
-    pub(super) span: Range<usize>,
-}
-
 /// The parts to free now.
 pub(super) fn find(forms: &Forms) -> Edits {
-    let holes: Vec<Holes> = forms.forms.iter().map(|form| Holes::new(forms, &form.tokens)).collect();
-    let whole: HashMap<u64, usize> =
-        holes.iter().enumerate().map(|(index, hole)| (hole.whole(), index)).collect();
-    let mut groups: HashMap<(usize, u64), Vec<Part>> = HashMap::new();
-    for (index, form) in forms.forms.iter().enumerate() {
-        for span in parts(forms, &form.tokens) {
-            let value = forms.value_hash(form.tokens[span.start], span.start == 0);
-            let key = holes[index].with(span.clone(), value);
-            groups.entry((span.start, key)).or_default().push(Part { form: index, span });
-        }
-    }
     let mut edits: Edits = vec![Vec::new(); forms.forms.len()];
-    for ((_, key), group) in groups {
-        let sibling = whole.get(&key).map(|&form| forms.forms[form].count);
-        for part in decide(forms, &group, sibling) {
-            edits[part.form].push(part.span);
+    for (group, sibling) in Surroundings::new(forms, |form| parts(forms, &forms.forms[form].tokens)).groups()
+    {
+        for part in decide(forms, group, sibling.map(|form| forms.forms[form].count)) {
+            edits[part.form()].push(part.span());
         }
     }
     edits
@@ -53,22 +36,16 @@ pub(super) fn find(forms: &Forms) -> Edits {
 
 /// Words whose opposite stands in the same place of an otherwise equal form, by form and position.
 pub(super) fn closed(forms: &Forms) -> HashSet<(usize, usize)> {
-    let mut groups: HashMap<(usize, u64), Vec<usize>> = HashMap::new();
-    for (index, form) in forms.forms.iter().enumerate() {
-        let holes = Holes::new(forms, &form.tokens);
-        for (position, &token) in form.tokens.iter().enumerate() {
-            if forms.role(token) == Role::Word {
-                let key = holes.with(position..position + 1, forms.value_hash(token, position == 0));
-                groups.entry((position, key)).or_default().push(index);
-            }
-        }
-    }
+    let words = |form: usize| {
+        let tokens = forms.forms[form].tokens.iter().enumerate();
+        let words = tokens.filter(|(_, token)| forms.role(**token) == Role::Word);
+        words.map(|(position, _)| position..position + 1).collect()
+    };
     let mut closed = HashSet::new();
-    for ((position, _), members) in groups {
-        let word = |member: &usize| &*forms.entry(forms.forms[*member].tokens[position]).text;
-        let words: Vec<&str> = members.iter().map(word).collect();
-        let opposed = members.iter().zip(opposed(&words)).filter(|(_, opposed)| *opposed);
-        closed.extend(opposed.map(|(&member, _)| (member, position)));
+    for (group, _) in Surroundings::new(forms, words).groups().filter(|(group, _)| group.len() > 1) {
+        let words: Vec<&str> = group.iter().map(|part| &*forms.entry(part.tokens(forms)[0]).text).collect();
+        let opposed = group.iter().zip(opposed(&words)).filter(|(_, opposed)| *opposed);
+        closed.extend(opposed.map(|(part, _)| (part.form(), part.span().start)));
     }
     closed
 }
@@ -122,7 +99,7 @@ fn parts(forms: &Forms, tokens: &[u32]) -> Vec<Range<usize>> {
 /// Which of the parts under one key are values; `sibling` counts the messages that have a value there.
 fn decide(forms: &Forms, group: &[Part], sibling: Option<u64>) -> Vec<Part> {
     let (words, announced) = surroundings(forms, &group[0]);
-    if words == 0 {
+    if words == 0 || group.len() == 1 && sibling.is_none() {
         return Vec::new();
     }
     let anchored = words >= 2 || announced;
@@ -132,45 +109,45 @@ fn decide(forms: &Forms, group: &[Part], sibling: Option<u64>) -> Vec<Part> {
     let distinct = opposed.iter().filter(|opposed| !**opposed).count();
     let names = group.iter().filter(|part| is_partial(forms, part)).count();
     let lengths: BTreeSet<usize> =
-        group.iter().filter(|part| is_list(forms, part)).map(|part| part.span.len()).collect();
-    let word = group.iter().any(|part| part.span.len() == 1);
+        group.iter().filter(|part| is_list(forms, part)).map(|part| part.span().len()).collect();
+    let word = group.iter().any(|part| part.span().len() == 1);
     let enough = match sibling {
         _ if !anchored => MANY_AT_START,
         Some(_) => SOME,
         None if names * 2 > group.len() => MANY_NAMES,
-        None if group[0].span.start == 0 => MANY_AT_START,
+        None if group[0].span().start == 0 => MANY_AT_START,
         None if lengths.len() + usize::from(word) >= 2 => SOME,
         None => MANY,
     };
     let chosen = group.iter().enumerate().filter(|&(index, part)| {
         let variant = |count: u64| {
-            let rare = forms.forms[part.form].count * RARER <= count;
+            let rare = forms.forms[part.form()].count * RARER <= count;
             anchored && (rare || is_partial(forms, part) || is_nothing(&texts[index]))
         };
         !opposed[index] && (distinct >= enough || sibling.is_some_and(variant))
     });
-    chosen.map(|(_, part)| part.clone()).collect()
+    chosen.map(|(_, part)| *part).collect()
 }
 
 /// Constant words around a part, and whether a mark before it announces a value. The same for a whole group.
 fn surroundings(forms: &Forms, part: &Part) -> (usize, bool) {
-    let tokens = &forms.forms[part.form].tokens;
-    let words = forms.words(&tokens[..part.span.start]) + forms.words(&tokens[part.span.end..]);
-    let mark = part.span.start.checked_sub(1).map_or("", |before| &*forms.entry(tokens[before]).text);
+    let (tokens, span) = (&forms.forms[part.form()].tokens, part.span());
+    let words = forms.words(&tokens[..span.start]) + forms.words(&tokens[span.end..]);
+    let mark = span.start.checked_sub(1).map_or("", |before| &*forms.entry(tokens[before]).text);
     (words, matches!(mark, "=" | ":" | "\"" | "'" | "`" | "(" | "["))
 }
 
 fn is_partial(forms: &Forms, part: &Part) -> bool {
-    part.span.len() == 1 && forms.role(forms.forms[part.form].tokens[part.span.start]) == Role::Partial
+    matches!(part.tokens(forms), [token] if forms.role(*token) == Role::Partial)
 }
 
 fn is_list(forms: &Forms, part: &Part) -> bool {
-    let tokens = &forms.forms[part.form].tokens[part.span.clone()];
+    let tokens = part.tokens(forms);
     tokens.len() >= 3 && &*forms.entry(tokens[1]).text == ","
 }
 
 fn text(forms: &Forms, part: &Part) -> String {
-    let tokens = &forms.forms[part.form].tokens[part.span.clone()];
+    let tokens = part.tokens(forms);
     tokens.iter().map(|&token| &*forms.entry(token).text).collect::<Vec<_>>().join(" ")
 }
 
