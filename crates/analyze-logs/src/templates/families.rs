@@ -2,7 +2,7 @@
 //!
 //! Forms of one shape (same length, same punctuation and values at the same places) are split at the position
 //! with the fewest distinct words until what is left is either one form or a family whose remaining positions
-//! all vary freely: each has many words, or at least three of them combine in far more ways than different
+//! all vary freely: each has many words, or three of them or more combine in far more ways than different
 //! messages would.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -12,7 +12,7 @@ use super::opposites::opposed;
 use super::slots::{MANY, MANY_AT_START};
 use super::surroundings::Holes;
 
-/// Words of a position that may vary together with others.
+/// Words of the positions that vary together; one of them may have fewer.
 const FEW: usize = 3;
 /// Positions that must vary together when none has [`MANY`] words.
 const TOGETHER: usize = 3;
@@ -97,11 +97,9 @@ fn split(forms: &Forms, members: Vec<usize>, edits: &mut Edits) {
             }
             continue;
         }
-        // The first of the positions with the fewest words tells the messages apart.
-        let Some((&at, _)) = positions.iter().min_by_key(|(position, words)| (words.len(), **position))
-        else {
-            continue;
-        };
+        // Opposites tell the messages apart, else the first of the positions with the fewest words.
+        let fewest = positions.iter().min_by_key(|(position, words)| (words.len(), **position));
+        let Some(at) = closed(forms, &positions).or(fewest.map(|(&position, _)| position)) else { continue };
         let mut parts: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
         for member in members {
             parts.entry(forms.forms[member].tokens[at]).or_default().push(member);
@@ -127,28 +125,30 @@ fn differing(forms: &Forms, members: &[usize]) -> BTreeMap<usize, BTreeSet<u32>>
     positions
 }
 
+/// Whether the positions of `members` vary freely.
 fn is_family(forms: &Forms, members: &[usize], positions: &BTreeMap<usize, BTreeSet<u32>>) -> bool {
-    let tokens = &forms.forms[members[0]].tokens;
-    let constant = forms.words(tokens).saturating_sub(positions.len());
-    if constant < 2 || positions.get(&0).is_some_and(|words| words.len() < MANY_AT_START) {
+    let constant = forms.words(&forms.forms[members[0]].tokens).saturating_sub(positions.len());
+    if constant < 2 || closed(forms, positions).is_some() {
         return false;
     }
-    let closed = positions.values().any(|words| {
-        let words: Vec<&str> = words.iter().map(|&word| &*forms.entry(word).text).collect();
-        opposed(&words).contains(&true)
-    });
-    if closed {
-        return false;
-    }
-    let widest = positions.values().map(BTreeSet::len).max().unwrap_or(0);
-    let narrowest = positions.values().map(BTreeSet::len).min().unwrap_or(0);
+    let mut counts: Vec<usize> = positions.values().map(BTreeSet::len).collect();
+    counts.sort_unstable();
     // Were the words bound to each other, forms would be few; free words combine.
-    let steps: usize = 1 + positions.values().map(|words| words.len() - 1).sum::<usize>();
-    let combine = members.len() > 2 * (steps - 1);
-    let recur = members.len() >= 2 * widest;
-    let mostly_constant = constant >= 3 && constant >= 2 * positions.len();
-    if narrowest >= MANY {
-        return positions.len() == 1 || combine || recur || mostly_constant;
+    let steps: usize = counts.iter().map(|words| words - 1).sum();
+    let together = counts.len() >= TOGETHER && counts[1] >= FEW;
+    if together && members.len() > if counts[0] >= FEW { 2 } else { 3 } * steps {
+        return true;
     }
-    positions.len() >= TOGETHER && narrowest >= FEW && combine
+    let subject = positions.get(&0).is_some_and(|words| words.len() < MANY_AT_START);
+    let mostly_constant = constant >= 3 && constant >= 2 * counts.len();
+    let recur = members.len() >= 2 * counts[counts.len() - 1];
+    !subject && counts[0] >= MANY && (counts.len() == 1 || recur || mostly_constant)
+}
+
+/// The first position that holds opposites.
+fn closed(forms: &Forms, positions: &BTreeMap<usize, BTreeSet<u32>>) -> Option<usize> {
+    let text =
+        |words: &BTreeSet<u32>| -> Vec<&str> { words.iter().map(|&word| &*forms.entry(word).text).collect() };
+    let mut open = positions.iter().filter(|(_, words)| opposed(&text(words)).contains(&true));
+    open.next().map(|(&position, _)| position)
 }

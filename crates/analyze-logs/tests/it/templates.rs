@@ -170,6 +170,41 @@ fn opposites_never_share_a_template() {
 }
 
 #[test]
+fn three_words_of_few_values_that_combine_are_values() {
+    let lists: [[&[&str]; 3]; 3] = [
+        [&["planner", "coder", "critic"], &["fetch", "parse", "rank"], &["index", "report", "ledger"]],
+        [&["planner", "coder"], &["fetch", "parse", "rank", "trim"], &["index", "report", "ledger"]],
+        [
+            &["planner", "coder", "critic", "tester"],
+            &["fetch", "parse"],
+            &["index", "report", "ledger", "cache", "queue"],
+        ],
+    ];
+    for [who, act, what] in lists {
+        let messages: Vec<String> = (0..200)
+            .map(|at| {
+                let (a, b, c) =
+                    (at % who.len(), at / who.len() % act.len(), at / who.len() / act.len() % what.len());
+                format!("{} could not {} the {} in time", who[a], act[b], what[c])
+            })
+            .collect();
+        let (texts, _) = mine(&messages.iter().map(String::as_str).collect::<Vec<_>>());
+        assert!(texts.iter().all(|text| text == "<*> could not <*> the <*> in time"), "{:?}", &texts[..9]);
+    }
+    // Two words are bound to each other as often as not.
+    let pairs: Vec<String> = (0..200)
+        .map(|at| {
+            format!(
+                "the {} was {} today",
+                ["index", "report", "ledger"][at % 3],
+                ["seen", "moved", "split"][at / 3 % 3]
+            )
+        })
+        .collect();
+    assert_eq!(mine(&pairs.iter().map(String::as_str).collect::<Vec<_>>()).0[0], "the index was seen today");
+}
+
+#[test]
 fn the_id_of_a_template_is_that_of_its_text() {
     let (_, first) = mine(&["disk full on node 3"]);
     let (_, second) = mine(&["something else", "disk full on node 4", "disk full on node 5"]);
