@@ -11,6 +11,8 @@ use super::surroundings::{Part, Surroundings};
 
 /// Words of a value.
 pub(super) const LONGEST: usize = 6;
+/// Tokens of a message within which phrases are looked for; a longer one is a text.
+const BEGINNING: usize = 128;
 /// Different phrases, where single words are values.
 const SOME: usize = 3;
 /// Different texts that make the end of a message a value.
@@ -22,7 +24,7 @@ pub(super) fn find(forms: &Forms) -> Edits {
     let spans = |index: usize| {
         let tokens = &forms.forms[index].tokens;
         let mut spans = Vec::new();
-        for start in 1..tokens.len() {
+        for start in 1..tokens.len().min(BEGINNING) {
             let word = |token: &&u32| forms.role(**token) == Role::Word;
             let words = tokens[start..].iter().take(LONGEST).take_while(word).count();
             let shortest = 1 + usize::from(closed.contains(&(index, start)));

@@ -10,8 +10,9 @@ const EVENTS: [&str; 36] = [
     "timed-out",
     "timing out",
     "times out",
-    "time out waiting",
-    "timeout waiting",
+    "connection time out",
+    "request time out",
+    "operation time out",
     "time limit exceeded",
     "time limit reached",
     "deadline exceeded",
@@ -33,39 +34,37 @@ const EVENTS: [&str; 36] = [
     "err_timed_out",
     "err_connection_timed_out",
     "wait time exceeded",
-    "lease expired while waiting",
     "ran out of time",
     "no response within",
+    "no reply within",
     "did not respond within",
     "not respond in time",
-    "no reply within",
     "did not complete within",
     "did not finish within",
     "not completed in time",
 ];
+/// Phrases that take an event back.
+const DENIALS: [&str; 12] = [
+    "not timed out",
+    "never timed out",
+    "not timing out",
+    "without timing out",
+    "before timing out",
+    "if timed out",
+    "if it timed out",
+    "if it times out",
+    "would have timed out",
+    "nothing timed out",
+    "none timed out",
+    "no deadline exceeded",
+];
 /// Words that name a timeout and may as well name a setting.
 const NOUNS: [&str; 4] = ["timeout", "timeouts", "time-out", "timedout"];
-/// Behind or before a noun: it happened.
-const HAPPENED: [&str; 16] = [
-    "exceeded",
-    "reached",
-    "expired",
-    "elapsed",
-    "error",
-    "exception",
-    "failure",
-    "occurred",
-    "hit",
-    "fired",
-    "triggered",
-    "after",
-    "while",
-    "waiting",
-    "during",
-    "reading",
-];
+/// In the same clause, at most this many words behind a noun: the limit was met.
+const MET: [&str; 5] = ["exceeded", "reached", "expired", "elapsed", "occurred"];
+const NEAR: usize = 5;
 /// Behind a noun: it is a setting.
-const SETTING: [&str; 26] = [
+const SETTING: [&str; 32] = [
     "set",
     "is",
     "was",
@@ -92,13 +91,20 @@ const SETTING: [&str; 26] = [
     "disabled",
     "remaining",
     "handler",
+    "policy",
+    "limit",
+    "interval",
+    "period",
+    "seconds",
+    "ms",
 ];
 /// Before a noun: it did not happen, or it is a setting.
-const DENIED: [&str; 18] = [
+const DENIED: [&str; 19] = [
     "no",
     "not",
     "without",
     "never",
+    "if",
     "set",
     "setting",
     "using",
@@ -118,7 +124,8 @@ const DENIED: [&str; 18] = [
 /// True when `message` reports a timeout.
 pub fn is_timeout(message: &str) -> bool {
     let text = message.to_lowercase();
-    clauses(&text).any(|clause| reports(clause) && !is_denied(clause)) || has_status(&text)
+    let denied = |clause: &str| DENIALS.iter().any(|denial| clause.contains(denial));
+    clauses(&text).any(|clause| reports(clause) && !denied(clause)) || has_status(&text)
 }
 
 /// Parts of a message that speak for themselves.
@@ -130,31 +137,6 @@ fn reports(clause: &str) -> bool {
     EVENTS.iter().any(|event| contains_word(clause, event)) || names_it(clause) || type_name(clause)
 }
 
-/// "No", "never" or "without" right before an event, or a condition that has not come true.
-fn is_denied(clause: &str) -> bool {
-    [
-        "not timed out",
-        "never timed out",
-        "not timing out",
-        "has not timed",
-        "no timed out",
-        "without timing out",
-        "if it timed out",
-        "will time out",
-    ]
-    .iter()
-    .chain(&[
-        "no deadline exceeded",
-        "if timed out",
-        "before timing out",
-        "would have timed out",
-        "had not timed out",
-        "nothing timed out",
-        "none timed out",
-    ])
-    .any(|denial| clause.contains(denial))
-}
-
 /// `word` with no letter or digit at either side.
 fn contains_word(clause: &str, word: &str) -> bool {
     clause.match_indices(word).any(|(at, _)| {
@@ -164,23 +146,20 @@ fn contains_word(clause: &str, word: &str) -> bool {
     })
 }
 
-/// A noun that is used as an event.
+/// A noun that is used as an event: not denied, and not followed by a value unless that value was met.
 fn names_it(clause: &str) -> bool {
     let words: Vec<&str> = clause
-        .split(|c: char| c.is_whitespace() || "()[]{}\"'`:".contains(c))
+        .split(|c: char| c.is_whitespace() || "()[]{}\"'`:=".contains(c))
         .map(|word| word.trim_matches([',', '.', '!', '?']))
         .filter(|word| !word.is_empty())
         .collect();
-    words.iter().enumerate().any(|(at, word)| {
-        let noun = NOUNS.contains(word);
+    words.iter().enumerate().filter(|(_, word)| NOUNS.contains(word)).any(|(at, _)| {
         let before = at.checked_sub(1).map_or("", |before| words[before]);
-        let after = words.get(at + 1).copied().unwrap_or_default();
-        let limit =
-            after.starts_with(|c: char| c.is_ascii_digit() || c == '=') || after == "<" || after == "<=";
-        if !noun || DENIED.contains(&before) || SETTING.contains(&after) {
-            return false;
-        }
-        HAPPENED.contains(&after) || HAPPENED.contains(&before) || !limit
+        let after = &words[at + 1..];
+        let next = after.first().copied().unwrap_or_default();
+        let limit = SETTING.contains(&next) || next.starts_with(|c: char| c.is_ascii_digit() || c == '<');
+        let met = after.iter().take(NEAR).any(|word| MET.contains(word));
+        !DENIED.contains(&before) && (met || !limit)
     })
 }
 
@@ -279,6 +258,11 @@ mod tests {
             "timeout set to 30, but the request timed out",
             "timeout while reading from socket",
             "operation failed due to timeout of upstream, timeout reached",
+            "timeout of 5000ms exceeded",
+            "Timeout (30 s) expired",
+            "a timeout occurred (524)",
+            "Timeout after 30s",
+            "Gateway Timeout",
         ] {
             assert!(is_timeout(message), "{message}");
         }
@@ -309,6 +293,11 @@ mod tests {
             "error in line 4080",
             "10.0.5.504 is not an address",
             "deadline: 2026-03-01",
+            "timeout policy loaded",
+            "timeout limit 30 for all tools",
+            "timeouts: 0",
+            "if timeout, retry",
+            "answer came before timing out",
             "sometimes outside of the range",
             "",
         ] {

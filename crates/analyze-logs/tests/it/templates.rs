@@ -148,6 +148,83 @@ fn values_are_known_by_their_shape() {
 }
 
 #[test]
+fn no_message_is_too_odd() {
+    let pieces = [
+        "(",
+        ")",
+        "[",
+        "]",
+        "{",
+        "}",
+        "\"",
+        "'",
+        ":",
+        "::",
+        "://",
+        "/",
+        "\\",
+        ",",
+        ";",
+        " ",
+        "\t",
+        "\u{1}",
+        "\u{2}",
+        "\u{1b}[",
+        "=",
+        "<",
+        ">",
+        "-",
+        "--",
+        ".",
+        "..",
+        "é",
+        "日本",
+        "0",
+        "17",
+        "0x",
+        "a",
+        "fe80",
+        "x1y2",
+        "Mon",
+        "Jul",
+        "ms",
+        "B",
+        "KB",
+        "null",
+        "true",
+        "C",
+        "@",
+        "%",
+        "#",
+        "http",
+        "\u{0}",
+        "\u{a0}",
+        "\u{feff}",
+        "👩‍🚀",
+        "\n",
+        "\r",
+    ];
+    for seed in 0..30 {
+        let mut draw = Draw::new(seed);
+        let mut miner = Miner::default();
+        let mut ids = Vec::new();
+        for _ in 0..400 {
+            let most = if draw.below(40) == 0 { 6_000 } else { 14 };
+            let length = draw.below(most);
+            let message: String = (0..length).map(|_| pieces[draw.below(pieces.len())]).collect();
+            ids.push(miner.add(&message));
+            assert_eq!(miner.add(&message), ids[ids.len() - 1]);
+        }
+        let templates = miner.finish();
+        assert_eq!(templates.all().iter().map(|template| template.count).sum::<u64>(), 800);
+        for id in ids {
+            let text = &templates.of(id).text;
+            assert!(!text.contains(['\u{1}', '\u{2}', '\n']), "{text:?}");
+        }
+    }
+}
+
+#[test]
 fn opposites_never_share_a_template() {
     for (one, other) in [
         ("connected", "disconnected"),
