@@ -135,13 +135,16 @@ fn is_family(forms: &Forms, members: &[usize], positions: &BTreeMap<usize, BTree
     counts.sort_unstable();
     // Were the words bound to each other, forms would be few; free words combine.
     let steps: usize = counts.iter().map(|words| words - 1).sum();
-    let together = counts.len() >= TOGETHER && counts[1] >= FEW;
+    // Messages that all differ may be just that: then most of their words have to be the same.
+    let messages: u64 = members.iter().map(|&member| forms.forms[member].count).sum();
+    let attested = constant > counts.len() || messages * 2 >= members.len() as u64 * 3;
+    let together = counts.len() >= TOGETHER && counts[1] >= FEW && attested;
     if together && members.len() > if counts[0] >= FEW { 2 } else { 3 } * steps {
         return true;
     }
     let subject = positions.get(&0).is_some_and(|words| words.len() < MANY_AT_START);
     let mostly_constant = constant >= 3 && constant >= 2 * counts.len();
-    let recur = members.len() >= 2 * counts[counts.len() - 1];
+    let recur = attested && members.len() >= 2 * counts[counts.len() - 1];
     !subject && counts[0] >= MANY && (counts.len() == 1 || recur || mostly_constant)
 }
 

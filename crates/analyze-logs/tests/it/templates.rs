@@ -282,6 +282,19 @@ fn three_words_of_few_values_that_combine_are_values() {
 }
 
 #[test]
+fn messages_that_share_three_words_and_never_recur_are_no_template() {
+    let (mut draw, mut seen) = (Draw::new(5), std::collections::BTreeSet::new());
+    while seen.len() < 204 {
+        let mut word =
+            || format!("w{}", ["a", "e", "i", "o"].map(|end| [end, "n", "r", "st"][draw.below(4)]).concat());
+        seen.insert(format!("unexpected {} while {} the {}", word(), word(), word()));
+    }
+    let messages: Vec<&str> = seen.iter().map(String::as_str).collect();
+    let (_, templates) = mine(&messages);
+    assert!(templates.all()[0].count < 3, "{:?}", templates.all()[0]);
+}
+
+#[test]
 fn the_id_of_a_template_is_that_of_its_text() {
     let (_, first) = mine(&["disk full on node 3"]);
     let (_, second) = mine(&["something else", "disk full on node 4", "disk full on node 5"]);
