@@ -8,7 +8,8 @@ use nightshift_core::jiff::Timestamp;
 use nightshift_core::jiff::tz::TimeZone;
 use nightshift_core::{Ctx, Exit, Failure, OrFail, Outcome, files};
 
-use crate::read::{self, Job, Ops, Options, Window, expand};
+use crate::incremental::{self, New};
+use crate::read::{self, Input, Job, Ops, Options, Problem, Window, expand};
 use crate::report::AnalyzeReport;
 use crate::tally::{Findings, Limits, Saved, Tally};
 
@@ -23,6 +24,9 @@ pub struct Arguments {
     log_dir: Option<String>,
     #[command(flatten)]
     reading: Reading,
+    /// Read only what is new since the last time; report everything read so far
+    #[arg(long, conflicts_with_all = ["since", "until"])]
+    incremental: bool,
     /// Also write what was counted to this file, for merge
     #[arg(long, value_name = "FILE")]
     state_out: Option<PathBuf>,
@@ -68,13 +72,8 @@ pub fn run(ctx: &Ctx, arguments: Arguments) -> Result<Outcome, Failure> {
     if paths.is_empty() {
         paths.push(ctx.paths.logs().display().to_string());
     }
-    let findings = pass(ctx, &paths, &arguments.reading)?;
-    finish(ctx, findings, arguments.state_out)
-}
-
-/// One pass over everything that `paths` mean.
-fn pass(ctx: &Ctx, paths: &[String], reading: &Reading) -> Result<Findings, Failure> {
-    let (inputs, mut problems) = expand(paths)?;
+    let (inputs, mut problems) = expand(&paths)?;
+    let reading = &arguments.reading;
     let zone = reading.zone()?;
     let mut settings = ctx.config.analyze_logs.clone();
     settings.max_line_mib = reading.max_line.unwrap_or(settings.max_line_mib).max(1);
@@ -85,12 +84,31 @@ fn pass(ctx: &Ctx, paths: &[String], reading: &Reading) -> Result<Findings, Fail
         threads: reading.threads,
         stop: &ctx.stop,
     };
-    let names: Vec<String> = inputs.iter().map(read::Input::name).collect();
+    let (mut findings, new) = if arguments.incremental {
+        if inputs.contains(&Input::Stdin) {
+            return Err(Failure::usage("--incremental cannot know what of stdin is new").hint("name files"));
+        }
+        let (findings, new) = incremental::pass(ctx, &paths, inputs, &options, &mut problems)?;
+        (findings, Some(new))
+    } else {
+        (pass(ctx, inputs, &options, &mut problems)?, None)
+    };
+    findings.problems.extend(problems);
+    finish(ctx, &findings, new, arguments.state_out)
+}
+
+/// One pass over all inputs.
+fn pass(
+    ctx: &Ctx,
+    inputs: Vec<Input>,
+    options: &Options<'_>,
+    problems: &mut Vec<Problem>,
+) -> Result<Findings, Failure> {
+    let names: Vec<String> = inputs.iter().map(Input::name).collect();
     let mut ops = Ops::default();
-    let mut tally = Tally::new(Limits::of(&settings));
+    let mut tally = Tally::new(Limits::of(options.settings));
     let bar = ctx.printer.bar(0, "reading");
-    let jobs = inputs.into_iter().map(|input| Job { input, offset: 0 }).collect();
-    let read = read::read(jobs, &options, &mut ops, |batch, _| {
+    let read = read::read(inputs.into_iter().map(Job::whole).collect(), options, &mut ops, |batch, _| {
         bar.inc(batch.bytes);
         tally.add(batch, &names[batch.input]);
         Ok(())
@@ -102,12 +120,18 @@ fn pass(ctx: &Ctx, paths: &[String], reading: &Reading) -> Result<Findings, Fail
         return Err(Failure::failed(format!("nothing could be read: {}", named.join("; ")))
             .hint("check the paths and their permissions"));
     }
-    Ok(Findings { ops, tally, problems })
+    Ok(Findings { ops, tally, problems: Vec::new() })
 }
 
 /// Reports, and writes the state where one is wanted.
-fn finish(ctx: &Ctx, findings: Findings, state_out: Option<PathBuf>) -> Result<Outcome, Failure> {
-    let report = AnalyzeReport::of(&findings, ctx.clock.elapsed().as_secs_f64());
+fn finish(
+    ctx: &Ctx,
+    findings: &Findings,
+    new: Option<New>,
+    state_out: Option<PathBuf>,
+) -> Result<Outcome, Failure> {
+    let mut report = AnalyzeReport::of(findings, ctx.clock.elapsed().as_secs_f64());
+    report.incremental = new;
     if let Some(path) = state_out {
         let json = serde_json::to_vec(&Saved::of(findings)).or_fail(|| "cannot write the state".into())?;
         files::write_atomic(&path, &json)?;
@@ -141,5 +165,5 @@ pub fn merge(ctx: &Ctx, arguments: MergeArguments) -> Result<Outcome, Failure> {
         }
     }
     let merged = merged.ok_or_else(|| Failure::usage("no state is named"))?;
-    finish(ctx, merged, arguments.state_out)
+    finish(ctx, &merged, None, arguments.state_out)
 }

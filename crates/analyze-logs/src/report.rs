@@ -8,6 +8,7 @@ use nightshift_core::jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::incremental::New;
 use crate::read::Problem;
 use crate::tally::{Example, Findings};
 
@@ -28,6 +29,9 @@ pub(crate) struct AnalyzeReport {
     pub(crate) repaired_lines: BTreeMap<&'static str, u64>,
     /// Entries outside the time asked for.
     pub(crate) entries_outside: u64,
+    /// Under `--incremental`, what was new.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) incremental: Option<New>,
     /// Files that could not be read, or not to their end.
     pub(crate) problems: Vec<Problem>,
     /// Time of the first and the last entry.
@@ -109,6 +113,7 @@ impl AnalyzeReport {
             bad_examples: tally.examples.clone(),
             repaired_lines: tally.repaired.iter().map(|(repair, count)| (repair.name(), *count)).collect(),
             entries_outside: tally.outside,
+            incremental: None,
             problems: problems.clone(),
             first_seen: tally.span.and_then(|(first, _)| time(first)),
             last_seen: tally.span.and_then(|(_, last)| time(last)),

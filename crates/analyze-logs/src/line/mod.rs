@@ -47,6 +47,12 @@ impl Kind {
             Self::Task => "task:",
         }
     }
+
+    /// The kind and the rest of an operation's name.
+    pub fn split(name: &str) -> Option<(Self, &str)> {
+        let strip = |kind: Self| name.strip_prefix(kind.prefix()).map(|rest| (kind, rest));
+        [Self::Tool, Self::Llm, Self::Task].into_iter().find_map(strip)
+    }
 }
 
 /// One entry of a log, borrowed from its line.

@@ -287,6 +287,11 @@ impl Ops {
         if self.names.len() >= MOST_OPS { kind as u32 } else { self.insert(kind, name.into()) }
     }
 
+    /// The number of an operation that is there.
+    pub fn find(&self, kind: Kind, name: &str) -> Option<u32> {
+        self.numbers.get(&(kind, name.into())).copied()
+    }
+
     /// The kind and name of a number.
     pub fn get(&self, number: u32) -> (Kind, &str) {
         let (kind, name) = &self.names[number as usize];

@@ -19,7 +19,7 @@ use crate::line::Reader;
 
 pub use batch::{BadLine, Batch, NONE, Ops, Step, Text, hash};
 pub use inputs::{Input, Problem, expand};
-pub(crate) use source::{End, Job};
+pub(crate) use source::{End, Job, TAIL, open};
 
 use batch::{Renumber, Worker};
 use source::{Chunk, Source};

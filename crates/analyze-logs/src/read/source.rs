@@ -32,11 +32,19 @@ pub(super) struct Chunk {
 }
 
 /// An input with the place where reading begins.
-#[derive(Debug)]
 pub(crate) struct Job {
     pub(crate) input: Input,
     /// Bytes of plain text that were read before.
     pub(crate) offset: u64,
+    /// The plain bytes from there on, when they are open already.
+    pub(crate) stream: Option<Box<dyn Read + Send>>,
+}
+
+impl Job {
+    /// The whole of an input.
+    pub(crate) const fn whole(input: Input) -> Self {
+        Self { input, offset: 0, stream: None }
+    }
 }
 
 /// How far an input was read.
@@ -48,6 +56,8 @@ pub(crate) struct End {
     pub(crate) offset: u64,
     /// The last bytes before `offset`, at most [`TAIL`]; without those that were read before.
     pub(crate) tail: Vec<u8>,
+    /// A line without its newline follows.
+    pub(crate) torn: bool,
 }
 
 pub(super) struct Source {
@@ -93,7 +103,7 @@ impl Source {
                 let tail = std::mem::take(&mut open.tail);
                 // An unterminated line is read again when its newline has come.
                 let offset = if chunk.unterminated { chunk.offset } else { open.offset };
-                self.ends.push(End { input, offset, tail });
+                self.ends.push(End { input, offset, tail, torn: chunk.unterminated });
                 self.open = None;
             }
             if !chunk.bytes.is_empty() || !chunk.too_long.is_empty() {
@@ -106,9 +116,9 @@ impl Source {
 
     /// Opens the next input that can be opened.
     fn open_next(&mut self) -> bool {
-        while let Some(job) = self.jobs.get(self.next_job) {
+        while let Some(job) = self.jobs.get_mut(self.next_job) {
             self.next_job += 1;
-            match open(&job.input, job.offset) {
+            match job.stream.take().map_or_else(|| open(&job.input, job.offset), Ok) {
                 Ok(stream) => {
                     self.open = Some(Open {
                         stream,

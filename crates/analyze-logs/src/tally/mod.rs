@@ -4,6 +4,7 @@
 //! Sums are of integers (microseconds, nano-dollars), so partial tallies of several machines merge
 //! to exactly what one machine would have counted.
 
+mod pack;
 mod sketch;
 mod state;
 
@@ -12,6 +13,7 @@ use std::collections::BTreeMap;
 use nightshift_core::config::AnalyzeLogs;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use pack::{pack, unpack};
 pub use sketch::Sketch;
 pub use state::{Saved, StateError};
 
@@ -304,6 +306,20 @@ impl Tally {
         self.cells = self.series.iter().map(|series| series.cells.len()).sum();
     }
 
+    /// Appends cells of an operation, whose hours follow those that are there.
+    pub(crate) fn extend(&mut self, op: usize, span: Option<(i64, i64)>, cells: Vec<Cell>) {
+        if self.series.len() <= op {
+            self.series.resize_with(op + 1, Series::default);
+        }
+        self.series[op].span = join(self.series[op].span, span);
+        self.series[op].cells.extend(cells);
+    }
+
+    /// Makes good what [`Self::extend`] leaves undone.
+    pub(crate) fn settle(&mut self) {
+        self.days_until(self.days_before);
+    }
+
     fn example(&mut self, example: Example) {
         if self.examples.iter().filter(|known| known.class == example.class).count() < EXAMPLES {
             self.examples.push(example);
@@ -363,4 +379,11 @@ pub struct Findings {
     pub tally: Tally,
     /// What could not be read.
     pub problems: Vec<Problem>,
+}
+
+impl Findings {
+    /// Nothing yet.
+    pub fn empty(limits: Limits) -> Self {
+        Self { ops: Ops::default(), tally: Tally::new(limits), problems: Vec::new() }
+    }
 }

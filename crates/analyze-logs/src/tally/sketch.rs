@@ -34,7 +34,7 @@ fn bounds(bucket: u16) -> (u64, u64) {
 /// Counts by bucket, ascending; only buckets that have any.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Sketch(Vec<(u16, u32)>);
+pub struct Sketch(pub(super) Vec<(u16, u32)>);
 
 impl Sketch {
     /// Counts a duration.

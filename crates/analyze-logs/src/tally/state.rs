@@ -98,20 +98,26 @@ impl From<Packed> for Cell {
 
 impl Saved {
     /// Of findings, operations in the order of their names.
-    pub fn of(findings: Findings) -> Self {
+    pub fn of(findings: &Findings) -> Self {
         let Findings { ops, tally, problems } = findings;
         let mut operations: Vec<Operation> = tally
             .series
-            .into_iter()
+            .iter()
             .enumerate()
             .filter(|(_, series)| !series.cells.is_empty())
             .map(|(number, series)| {
                 let (kind, name) = ops.get(number as u32);
-                let cells = series.cells.into_iter().map(Packed::from).collect();
+                let cells = series.cells.iter().cloned().map(Packed::from).collect();
                 Operation { kind, name: name.to_owned(), span: series.span, cells }
             })
             .collect();
         operations.sort_by(|a, b| (a.kind, &a.name).cmp(&(b.kind, &b.name)));
+        Self { operations, problems: problems.clone(), ..Self::totals(findings) }
+    }
+
+    /// Everything but the operations and what could not be read.
+    pub(crate) fn totals(findings: &Findings) -> Self {
+        let tally = &findings.tally;
         Self {
             format_version: FORMAT_VERSION,
             limits: tally.limits,
@@ -119,12 +125,12 @@ impl Saved {
             outside: tally.outside,
             bytes: tally.bytes,
             span: tally.span,
-            bad: tally.bad,
-            examples: tally.examples,
-            repaired: tally.repaired,
-            problems,
+            bad: tally.bad.clone(),
+            examples: tally.examples.clone(),
+            repaired: tally.repaired.clone(),
+            problems: Vec::new(),
             days_before: tally.days_before,
-            operations,
+            operations: Vec::new(),
         }
     }
 

@@ -4,3 +4,5 @@
 
 mod bad_input;
 mod contract;
+mod incremental;
+mod truth;
