@@ -7,7 +7,7 @@ use super::roles::{Fields, Role};
 use super::time::Stamps;
 use super::values::{duration_us, fixed, text, truth};
 use super::words::{Meaning, level_fails, outcome, tells_of_timeout};
-use super::{Entry, Kind};
+use super::{Entry, Hashing, Kind};
 
 /// Most words whose meaning is remembered.
 const MOST_WORDS: usize = 4096;
@@ -17,12 +17,12 @@ const MOST_WORDS: usize = 4096;
 pub(super) struct Interpreter {
     stamps: Stamps,
     own_words: Vec<(String, Kind)>,
-    words: HashMap<Box<[u8]>, Meaning>,
+    words: HashMap<Box<[u8]>, Meaning, Hashing>,
 }
 
 impl Interpreter {
     pub(super) fn new(stamps: Stamps, own_words: Vec<(String, Kind)>) -> Self {
-        Self { stamps, own_words, words: HashMap::new() }
+        Self { stamps, own_words, words: HashMap::default() }
     }
 
     /// The entry, and whether a stamp was there that could not be read.

@@ -26,6 +26,9 @@ use serde::{Deserialize, Serialize};
 
 pub use bad::Bad;
 
+/// For maps that are asked once or more for every line.
+pub(crate) type Hashing = foldhash::fast::FixedState;
+
 /// What an operation is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -147,7 +150,7 @@ impl Reader {
         &mut self,
         line: &'a [u8],
         valid: bool,
-        mut each: impl FnMut(Entry<'a>),
+        mut each: impl FnMut(&Entry<'a>),
         mut repaired: impl FnMut(Repair),
     ) -> Result<(), Bad> {
         let mut line = line.trim_ascii();
@@ -157,7 +160,7 @@ impl Reader {
                 return Ok(());
             }
         }
-        if !valid && std::str::from_utf8(line).is_err() {
+        if !valid && simdutf8::basic::from_utf8(line).is_err() {
             return Err(Bad::InvalidUtf8);
         }
         let mut fields = roles::Fields::default();
@@ -181,14 +184,14 @@ impl Reader {
     fn hand_over<'a>(
         &mut self,
         fields: &roles::Fields<'a>,
-        each: &mut impl FnMut(Entry<'a>),
+        each: &mut impl FnMut(&Entry<'a>),
         repaired: &mut impl FnMut(Repair),
     ) {
         let (entry, bad_time) = self.interpreter.entry(fields);
         if bad_time {
             repaired(Repair::BadTime);
         }
-        each(entry);
+        each(&entry);
     }
 
     /// Takes byte order marks and NUL padding off a line.

@@ -14,7 +14,7 @@ fn reader() -> Reader {
 fn read(line: &str) -> Result<(Vec<Entry<'_>>, Vec<Repair>), Bad> {
     let (mut entries, mut repairs) = (Vec::new(), Vec::new());
     let line = line.as_bytes();
-    reader().line(line, false, |entry| entries.push(entry), |repair| repairs.push(repair))?;
+    reader().line(line, false, |entry| entries.push(entry.clone()), |repair| repairs.push(repair))?;
     Ok((entries, repairs))
 }
 

@@ -97,8 +97,26 @@ fn sign(bytes: &[u8]) -> (bool, &[u8]) {
 /// The number that the bytes begin with, scaled, and what follows it.
 fn leading_number(bytes: &[u8], scale: i32) -> Option<(i64, &[u8])> {
     let (negative, mut rest) = sign(bytes);
+    // 18 digits fit an integer; of longer numbers the rest counts below.
+    let (mut digits, mut count, mut point) = (0_u64, 0, None);
+    loop {
+        match rest {
+            [digit @ b'0'..=b'9', tail @ ..] if count < 18 => {
+                digits = digits * 10 + u64::from(digit - b'0');
+                count += 1;
+                rest = tail;
+            }
+            [b'.', tail @ ..] if point.is_none() => {
+                point = Some(count);
+                rest = tail;
+            }
+            _ => break,
+        }
+    }
+    let (mut seen, mut fraction) = (count > 0, point.is_some());
+    let mut exponent = scale - point.map_or(0, |point| count - point);
+    let mut digits = u128::from(digits);
     // 30 digits are more than an i64 can hold after rounding; further ones only shift.
-    let (mut digits, mut exponent, mut seen, mut fraction) = (0_u128, scale, false, false);
     loop {
         match rest {
             [digit @ b'0'..=b'9', tail @ ..] => {
@@ -136,6 +154,16 @@ fn leading_number(bytes: &[u8], scale: i32) -> Option<(i64, &[u8])> {
 
 /// `digits` x 10^`exponent`, rounded half up.
 fn shift(digits: u128, exponent: i32) -> Option<i64> {
+    if let (Ok(digits), Some(power)) = (u64::try_from(digits), 10_u64.checked_pow(exponent.unsigned_abs())) {
+        let value = if exponent >= 0 {
+            digits.checked_mul(power)
+        } else {
+            digits.checked_add(power / 2).map(|d| d / power)
+        };
+        if let Some(value) = value {
+            return i64::try_from(value).ok();
+        }
+    }
     if digits == 0 {
         return Some(0);
     }

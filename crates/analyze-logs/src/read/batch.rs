@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::line::{Bad, Entry, Kind, Reader, Repair};
+use crate::line::{Bad, Entry, Hashing, Kind, Reader, Repair};
 
 use super::Window;
 use super::source::Chunk;
@@ -123,13 +123,15 @@ impl Batch {
 pub(super) struct Worker {
     reader: Reader,
     window: Window,
-    ops: [HashMap<Box<str>, u32>; 3],
+    ops: [HashMap<Box<str>, u32, Hashing>; 3],
     known: u32,
+    /// Steps of the batch before: the next one will have about as many.
+    expected: usize,
 }
 
 impl Worker {
     pub(super) fn new(reader: Reader, window: Window) -> Self {
-        Self { reader, window, ops: Default::default(), known: 0 }
+        Self { reader, window, ops: Default::default(), known: 0, expected: 0 }
     }
 
     pub(super) fn batch(&mut self, chunk: &Chunk) -> Batch {
@@ -142,18 +144,20 @@ impl Worker {
         for &offset in &chunk.too_long {
             batch.bad(Bad::TooLong, offset, b"");
         }
-        let valid = std::str::from_utf8(&chunk.bytes).is_ok();
+        batch.steps.reserve(self.expected + self.expected / 8);
+        let valid = simdutf8::basic::from_utf8(&chunk.bytes).is_ok();
         let mut start = 0;
         while start < chunk.bytes.len() {
             let end = memchr::memchr(b'\n', &chunk.bytes[start..]).map_or(chunk.bytes.len(), |at| start + at);
             self.line(&chunk.bytes[start..end], valid, chunk.offset + start as u64, &mut batch);
             start = end + 1;
         }
+        self.expected = batch.steps.len();
         batch
     }
 
     fn line(&mut self, line: &[u8], valid: bool, offset: u64, batch: &mut Batch) {
-        let Self { reader, window, ops, known } = self;
+        let Self { reader, window, ops, known, .. } = self;
         let mut repairs = [None; 4];
         let mut count = 0;
         let outcome = reader.line(
@@ -170,7 +174,7 @@ impl Worker {
                     batch.span = Some((first.min(at), last.max(at)));
                 }
                 if (entry.kind.is_some() && !entry.starts) || entry.failed {
-                    step(&entry, offset, batch, ops, known);
+                    step(entry, offset, batch, ops, known);
                 }
             },
             |repair| {
@@ -196,7 +200,7 @@ fn step(
     entry: &Entry<'_>,
     offset: u64,
     batch: &mut Batch,
-    ops: &mut [HashMap<Box<str>, u32>; 3],
+    ops: &mut [HashMap<Box<str>, u32, Hashing>; 3],
     known: &mut u32,
 ) {
     let mut number = |kind: Kind, name: &str| {

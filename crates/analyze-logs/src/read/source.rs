@@ -223,18 +223,10 @@ impl Open {
     }
 }
 
-/// Appends at most `want` bytes.
+/// Appends `want` bytes, fewer at the end only.
 fn read_more(stream: &mut dyn Read, bytes: &mut Vec<u8>, want: usize) -> io::Result<usize> {
-    let start = bytes.len();
-    bytes.resize(start + want, 0);
-    let outcome = loop {
-        match stream.read(&mut bytes[start..]) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            outcome => break outcome,
-        }
-    };
-    bytes.truncate(start + *outcome.as_ref().unwrap_or(&0));
-    outcome
+    bytes.reserve(want);
+    stream.take(want as u64).read_to_end(bytes)
 }
 
 /// The plain bytes of an input from `offset` on. A growing file is read to the end it has now.
