@@ -53,16 +53,16 @@ impl<'a> Cursor<'a> {
         loop {
             let rest = &self.bytes[self.at..];
             let stop = match rest.first_chunk() {
-                Some(block) => match first_stop(block) {
-                    None => {
+                Some(block) => {
+                    let found = stops(*block);
+                    if found == 0 {
                         self.at += BLOCK;
                         continue;
                     }
-                    Some(stop) => stop,
-                },
-                None => rest.iter().position(|&byte| is_stop(byte))?,
+                    self.at + found.trailing_zeros() as usize
+                }
+                None => self.at + rest.iter().position(|&byte| is_stop(byte))?,
             };
-            let stop = self.at + stop;
             self.at = stop + 1;
             match self.bytes[stop] {
                 b'"' => return Some(&self.bytes[start..self.at]),
@@ -223,30 +223,21 @@ const fn is_stop(byte: u8) -> bool {
 }
 
 /// Bytes of a string that are looked at together.
-const BLOCK: usize = 32;
+const BLOCK: usize = 16;
 
-/// The first byte of a block that [`is_stop`].
+/// One bit for each byte of a block that [`is_stop`].
 #[inline]
-fn first_stop(block: &[u8; BLOCK]) -> Option<usize> {
-    let (words, _) = block.as_chunks::<8>();
-    let stops: [u64; 4] = std::array::from_fn(|index| stops(u64::from_le_bytes(words[index])));
-    if stops[0] | stops[1] | stops[2] | stops[3] == 0 {
-        return None;
+fn stops(block: [u8; BLOCK]) -> u32 {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(simd) = pulp::core_arch::x86::Sse2::try_new() {
+        let bits = u128::from_le_bytes(block);
+        let block = simd._mm_set_epi64x((bits >> 64) as i64, bits as i64);
+        let quote = simd._mm_cmpeq_epi8(block, simd._mm_set1_epi8(b'"' as i8));
+        let slash = simd._mm_cmpeq_epi8(block, simd._mm_set1_epi8(b'\\' as i8));
+        let control = simd._mm_cmpeq_epi8(simd._mm_min_epu8(block, simd._mm_set1_epi8(0x1f)), block);
+        return simd._mm_movemask_epi8(simd._mm_or_si128(simd._mm_or_si128(quote, slash), control)) as u32;
     }
-    let word = stops.iter().position(|word| *word != 0)?;
-    Some(word * 8 + stops[word].trailing_zeros() as usize / 8)
-}
-
-/// The highest bit of each of eight bytes that [`is_stop`]; only the lowest one set is certain.
-/// (x - 1 borrows only where x is 0; Lamport, Multiple byte processing with full-word instructions.)
-#[inline]
-fn stops(block: u64) -> u64 {
-    const ONES: u64 = u64::MAX / 255;
-    let quote = block ^ (ONES * b'"' as u64);
-    let slash = block ^ (ONES * b'\\' as u64);
-    let zero = |x: u64| x.wrapping_sub(ONES) & !x;
-    let control = block.wrapping_sub(ONES * 0x20) & !block;
-    (zero(quote) | zero(slash) | control) & (ONES * 0x80)
+    block.iter().enumerate().fold(0, |bits, (index, &byte)| bits | u32::from(is_stop(byte)) << index)
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 mod bad;
 mod entry;
 mod json;
+mod names;
 mod roles;
 mod scan;
 mod time;

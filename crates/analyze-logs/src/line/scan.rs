@@ -8,7 +8,8 @@ use std::collections::HashMap;
 
 use super::Hashing;
 use super::json::Cursor;
-use super::roles::{Fields, Node, Roles, SLOTS, Slot, TOP};
+use super::names::{Node, TOP};
+use super::roles::{Fields, Roles, SLOTS, Slot};
 use super::whole::is_batch;
 
 /// Most keys that are remembered, and the longest: logs with ids for keys must not fill the memory.

@@ -8,7 +8,8 @@ use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::roles::{Fields, Node, Roles, TOP};
+use super::names::{Node, TOP};
+use super::roles::{Fields, Roles};
 
 /// The members of an object in order, values raw.
 struct Members<'a>(Vec<(String, &'a RawValue)>);
