@@ -1,4 +1,10 @@
 //! The program as its users run it.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+mod bad_input;
+mod contract;
+mod incremental;
 mod planted;
 mod templates;
+mod truth;

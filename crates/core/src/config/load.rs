@@ -166,6 +166,11 @@ fn check(config: &Config) -> Result<(), Failure> {
     positive("train.learning_rate", config.train.learning_rate)?;
     positive("train.num_epochs", config.train.num_epochs as f64)?;
     positive("serve.workers", config.serve.workers as f64)?;
+    positive("analyze_logs.max_line_mib", config.analyze_logs.max_line_mib as f64)?;
+    positive("analyze_logs.min_error_occurrences", config.analyze_logs.min_error_occurrences as f64)?;
+    positive("analyze_logs.slow_operation_threshold", config.analyze_logs.slow_operation_threshold)?;
+    positive("analyze_logs.high_cost_threshold", config.analyze_logs.high_cost_threshold)?;
+    positive("analyze_logs.timeout_threshold", config.analyze_logs.timeout_threshold)?;
     positive("deploy.lease_s", config.deploy.lease_s)?;
     positive("deploy.latency_tolerance", config.deploy.latency_tolerance)?;
     for (name, alpha) in [

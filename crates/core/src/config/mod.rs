@@ -3,10 +3,12 @@
 //! Flags are each tool's own; this module does the other three. A bad file stops every tool
 //! with exit 9, file, line, column and a suggestion.
 
+mod analyze_logs;
 mod forms;
 mod load;
 mod schema;
 
+pub use analyze_logs::{AnalyzeLogs, Words};
 pub use forms::Ordered;
 pub use load::{load, nearest, parse};
 pub use schema::{

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::analyze_logs::AnalyzeLogs;
 use super::forms::{Ordered, one_or_many};
 
 /// The whole of `nightshift.yaml`.
@@ -28,6 +29,8 @@ pub struct Config {
     pub deploy: Deploy,
     /// Section of `nightly`.
     pub nightly: Nightly,
+    /// Section of `analyze-logs`.
+    pub analyze_logs: AnalyzeLogs,
     /// Webhooks.
     pub notify: Notify,
 }
@@ -44,6 +47,7 @@ impl Default for Config {
             serve: Serve::default(),
             deploy: Deploy::default(),
             nightly: Nightly::default(),
+            analyze_logs: AnalyzeLogs::default(),
             notify: Notify::default(),
         }
     }

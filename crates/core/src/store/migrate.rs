@@ -23,6 +23,7 @@ pub struct Migration {
 const MIGRATIONS: &[Migration] = &[
     Migration { name: "tables of the documents", sql: include_str!("migrations/001_learning_tables.sql") },
     Migration { name: "the loop", sql: include_str!("migrations/002_loop.sql") },
+    Migration { name: "reading of logs", sql: include_str!("migrations/003_log_reading.sql") },
 ];
 
 /// The version (SQLite `user_version`) that this program reads and writes.

@@ -1,0 +1,111 @@
+//! `--incremental`: reads only what is new since the last time, and reports everything read so far.
+//!
+//! Offsets and counts are committed in one transaction, so that a crash at any instant neither
+//! loses a line nor counts one twice. A last line without its newline is reported, but read again
+//! next time.
+
+mod files;
+mod store;
+
+use nightshift_core::random::sha256_hex;
+use nightshift_core::{Ctx, Failure, OrFail};
+use serde::Serialize;
+
+use crate::read::{self, Input, Ops, Options, Problem};
+use crate::tally::{Findings, Limits, Tally};
+
+use files::{Known, Plan};
+
+/// What this run had to read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub(crate) struct New {
+    /// Entries.
+    entries: u64,
+    /// Plain bytes.
+    bytes: u64,
+    /// Files never seen before, or with another content than before.
+    files: usize,
+    /// Files read from where they were left.
+    resumed: usize,
+    /// Files that nothing happened to.
+    unchanged: usize,
+}
+
+/// Reads what is new under `paths`, commits it, and gives all that was ever read there.
+pub(crate) fn pass(
+    ctx: &Ctx,
+    paths: &[String],
+    inputs: Vec<Input>,
+    options: &Options<'_>,
+    problems: &mut Vec<Problem>,
+) -> Result<(Findings, New), Failure> {
+    let _lock = ctx.lock("analyze-logs")?;
+    let limits = Limits::of(options.settings);
+    let (key, paths) = identity(paths, limits, options)?;
+    let mut store = ctx.store()?;
+    let (mut merged, known) = match store::load(store.read(), &key)? {
+        Some(scan) => (scan.findings, scan.files),
+        None => (Findings::empty(limits), Vec::new()),
+    };
+    let plans = files::plan(inputs, &known, problems);
+    let mut counts = New::default();
+    for plan in &plans {
+        *match (plan.unchanged, plan.known) {
+            (true, _) => &mut counts.unchanged,
+            (false, Some(_)) => &mut counts.resumed,
+            (false, None) => &mut counts.files,
+        } += 1;
+    }
+    let (unchanged, mut reading): (Vec<Plan>, Vec<Plan>) = plans.into_iter().partition(|plan| plan.unchanged);
+    if reading.is_empty() {
+        return Ok((merged, counts));
+    }
+    let jobs = reading.iter_mut().map(|plan| plan.job(&known)).collect();
+    let (new, late, read) = count(jobs, &reading, options, limits)?;
+    let mut after: Vec<Known> = read.ends.iter().map(|end| reading[end.input].after(&known, end)).collect();
+    // Files that are still there are not forgotten.
+    after.extend(unchanged.iter().filter_map(|plan| plan.known.map(|index| known[index].clone())));
+    problems.extend(read.problems);
+    counts.entries = new.tally.entries + late.tally.entries;
+    counts.bytes = new.tally.bytes + late.tally.bytes;
+    merged.absorb(new.clone()).or_fail(|| "cannot add to the stored counts".into())?;
+    ctx.crash.reach("analyze_logs.commit", "before");
+    store.write(|tx| store::save(tx, ctx.clock.now(), (&key, &paths), &merged, &new, &after))?;
+    ctx.crash.reach("analyze_logs.commit", "after");
+    merged.absorb(late).or_fail(|| "cannot add the last lines".into())?;
+    Ok((merged, counts))
+}
+
+/// Counts the jobs: whole lines, and apart from them last lines without a newline.
+fn count(
+    jobs: Vec<read::Job>,
+    plans: &[Plan],
+    options: &Options<'_>,
+    limits: Limits,
+) -> Result<(Findings, Findings, read::Read), Failure> {
+    let names: Vec<String> = plans.iter().map(|plan| plan.input.name()).collect();
+    let (mut whole, mut late) = (Tally::new(limits), Tally::new(limits));
+    let mut ops = Ops::default();
+    let read = read::read(jobs, options, &mut ops, |batch, _| {
+        let tally = if batch.unterminated { &mut late } else { &mut whole };
+        tally.add(batch, &names[batch.input]);
+        Ok(())
+    })?;
+    let findings = |tally| Findings { ops: ops.clone(), tally, problems: Vec::new() };
+    Ok((findings(whole), findings(late), read))
+}
+
+/// The key of a scan, and its paths: with other paths, or other settings that its counts depend on,
+/// everything is read anew.
+fn identity(paths: &[String], limits: Limits, options: &Options<'_>) -> Result<(String, String), Failure> {
+    let absolute = |path: &String| std::path::absolute(path).map(|path| path.display().to_string());
+    let mut paths: Vec<String> =
+        paths.iter().map(absolute).collect::<Result<_, _>>().or_fail(|| "cannot use the paths".into())?;
+    paths.sort();
+    paths.dedup();
+    let settings = options.settings;
+    let zone = options.zone.iana_name();
+    let key = (1, &paths, zone, limits, &settings.roles, &settings.words, settings.max_line_mib);
+    let json = |value: Result<String, serde_json::Error>| value.or_fail(|| "cannot use the paths".into());
+    Ok((sha256_hex(json(serde_json::to_string(&key))?.as_bytes()), json(serde_json::to_string(&paths))?))
+}

@@ -1,0 +1,144 @@
+//! The tables `log_scans`, `log_files` and `log_cells`: offsets and counts, moved together.
+
+use nightshift_core::clock::rfc3339;
+use nightshift_core::jiff::{Timestamp, ToSpan};
+use nightshift_core::rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
+use nightshift_core::{Failure, OrFail};
+
+use super::files::{Known, Stat};
+use crate::line::Kind;
+use crate::tally::{Cell, Findings, NO_HOUR, Saved, pack, unpack};
+
+/// Days after which a file that was not seen again is forgotten.
+const FORGET_DAYS: i32 = 90;
+
+/// A scan as it was left.
+pub(super) struct Scan {
+    pub(super) findings: Findings,
+    pub(super) files: Vec<Known>,
+}
+
+/// The scan of this key.
+pub(super) fn load(connection: &Connection, key: &str) -> Result<Option<Scan>, Failure> {
+    let row = connection
+        .prepare_cached("SELECT id, totals FROM log_scans WHERE key = ?1")?
+        .query_row([key], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?)))
+        .optional()?;
+    let Some((scan, totals)) = row else { return Ok(None) };
+    let broken = || "the stored counts of logs cannot be read: analyze without --incremental".to_owned();
+    let saved: Saved = serde_json::from_str(&totals).or_fail(broken)?;
+    let mut findings = saved.restore().or_fail(broken)?;
+    let mut cells = connection.prepare_cached(
+        "SELECT operation, first_at, last_at, cells FROM log_cells WHERE scan = ?1 ORDER BY operation, day",
+    )?;
+    let mut rows = cells.query([scan])?;
+    while let Some(row) = rows.next()? {
+        let operation: String = row.get(0)?;
+        let (kind, name) = Kind::split(&operation).ok_or_else(|| Failure::failed(broken()))?;
+        let span = row.get::<_, Option<i64>>(1)?.zip(row.get::<_, Option<i64>>(2)?);
+        let cells =
+            unpack(row.get_ref(3)?.as_blob().or_fail(broken)?).ok_or_else(|| Failure::failed(broken()))?;
+        let number = findings.ops.number(kind, name);
+        findings.tally.extend(number as usize, span, cells);
+    }
+    findings.tally.settle();
+    let mut files = connection.prepare_cached(
+        "SELECT id, path, device, inode, size, mtime_ns, head_length, head, \"offset\", tail, torn
+         FROM log_files WHERE scan = ?1 ORDER BY id",
+    )?;
+    let files = files.query_map([scan], known)?.collect::<Result<_, _>>()?;
+    Ok(Some(Scan { findings, files }))
+}
+
+fn known(row: &Row<'_>) -> nightshift_core::rusqlite::Result<Known> {
+    let natural = |index| row.get::<_, i64>(index).map(i64::cast_unsigned);
+    Ok(Known {
+        id: row.get(0)?,
+        path: row.get(1)?,
+        stat: Stat { device: natural(2)?, inode: natural(3)?, size: natural(4)?, mtime_ns: row.get(5)? },
+        head_length: natural(6)?,
+        head: row.get(7)?,
+        offset: natural(8)?,
+        tail: row.get(9)?,
+        torn: row.get(10)?,
+    })
+}
+
+/// Writes what is new: `merged` is everything, `new` what this run added; `files` are the files that it looked at.
+pub(super) fn save(
+    tx: &Transaction<'_>,
+    now: Timestamp,
+    (key, paths): (&str, &str),
+    merged: &Findings,
+    new: &Findings,
+    files: &[Known],
+) -> Result<(), Failure> {
+    // Other settings have read everything anew.
+    tx.execute("DELETE FROM log_scans WHERE paths = ?1 AND key <> ?2", [paths, key])?;
+    let totals =
+        serde_json::to_string(&Saved::totals(merged)).or_fail(|| "cannot write the counts".into())?;
+    let scan: i64 = tx.query_row(
+        "INSERT INTO log_scans (key, paths, totals, updated_at) VALUES (?1, ?2, ?3, ?4)
+         ON CONFLICT (key) DO UPDATE SET totals = excluded.totals, updated_at = excluded.updated_at RETURNING id",
+        params![key, paths, totals, rfc3339(now)],
+        |row| row.get(0),
+    )?;
+    let mut insert = tx.prepare_cached("INSERT OR REPLACE INTO log_cells VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?;
+    for (number, series) in new.tally.series.iter().enumerate() {
+        let operation = new.ops.full_name(number as u32);
+        let (kind, name) = new.ops.get(number as u32);
+        let Some(ours) = merged.ops.find(kind, name) else { continue };
+        let all = &merged.tally.series[ours as usize];
+        for day in days(&series.cells) {
+            let cells: Vec<Cell> = all.cells.iter().filter(|cell| self::day(cell) == day).cloned().collect();
+            insert.execute(params![
+                scan,
+                operation,
+                day,
+                all.span.map(|(first, _)| first),
+                all.span.map(|(_, last)| last),
+                pack(&cells)
+            ])?;
+        }
+    }
+    save_files(tx, now, scan, files)
+}
+
+fn day(cell: &Cell) -> i32 {
+    if cell.hour == NO_HOUR { NO_HOUR } else { cell.hour.div_euclid(24) }
+}
+
+fn days(cells: &[Cell]) -> Vec<i32> {
+    let mut days: Vec<i32> = cells.iter().map(day).collect();
+    days.dedup();
+    days
+}
+
+fn save_files(tx: &Transaction<'_>, now: Timestamp, scan: i64, files: &[Known]) -> Result<(), Failure> {
+    for file in files {
+        let Known { id, path, stat, head_length, head, offset, tail, torn } = file;
+        tx.prepare_cached(
+            "INSERT OR REPLACE INTO log_files (id, scan, path, device, inode, size, mtime_ns, head_length, head,
+                \"offset\", tail, torn, seen_at)
+             VALUES (nullif(?1, 0), ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+        )?
+        .execute(params![
+            id,
+            scan,
+            path,
+            stat.device.cast_signed(),
+            stat.inode.cast_signed(),
+            stat.size.cast_signed(),
+            stat.mtime_ns,
+            head_length.cast_signed(),
+            head,
+            offset.cast_signed(),
+            tail,
+            torn,
+            rfc3339(now)
+        ])?;
+    }
+    let forget = now.checked_sub((24 * FORGET_DAYS).hours()).map(rfc3339).unwrap_or_default();
+    tx.execute("DELETE FROM log_files WHERE scan = ?1 AND seen_at < ?2", params![scan, forget])?;
+    Ok(())
+}

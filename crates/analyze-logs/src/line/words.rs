@@ -1,0 +1,252 @@
+//! What the words of logs mean: kinds of events, outcomes, time-outs in all their wordings.
+
+use std::sync::LazyLock;
+
+use regex::bytes::Regex;
+
+use super::Kind;
+
+/// What an event's or operation's word says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Meaning {
+    /// What was run.
+    pub(super) kind: Option<Kind>,
+    /// It only began: no call yet.
+    pub(super) starts: bool,
+    /// It failed.
+    pub(super) fails: bool,
+}
+
+const TOOLS: &[&str] = &[
+    "tool",
+    "tool_execution",
+    "tool_call",
+    "tool_use",
+    "tool_invocation",
+    "tool_run",
+    "execute_tool",
+    "function",
+    "function_call",
+    "function_execution",
+    "skill",
+    "skill_execution",
+    "skill_call",
+    "mcp_tool_call",
+    "tools/call",
+    "tool_end",
+];
+const LLMS: &[&str] = &[
+    "llm",
+    "llm_interaction",
+    "llm_call",
+    "llm_completion",
+    "chat",
+    "chat_completion",
+    "chat_completions",
+    "completion",
+    "completions",
+    "text_completion",
+    "acompletion",
+    "atext_completion",
+    "generate_content",
+    "embedding",
+    "embeddings",
+    "aembedding",
+    "responses",
+    "aresponses",
+    "generation",
+    "model_call",
+    "inference",
+    "chat.completion",
+];
+const TASKS: &[&str] = &[
+    "task",
+    "task_execution",
+    "task_run",
+    "job",
+    "job_run",
+    "workflow",
+    "agent",
+    "agent_run",
+    "invoke_agent",
+    "invoke_workflow",
+];
+const STARTS: &[&str] =
+    &["_start", "_started", "_begin", "_request", "_requested", "_queued", "_scheduled", "_pending"];
+const ENDS: &[&str] = &[
+    "_end",
+    "_ended",
+    "_complete",
+    "_completed",
+    "_finish",
+    "_finished",
+    "_done",
+    "_success",
+    "_succeeded",
+    "_result",
+    "_response",
+];
+const FAILS: &[&str] =
+    &["_error", "_errored", "_failed", "_failure", "_fail", "_exception", "_timeout", "_timed_out"];
+
+impl Meaning {
+    /// Of a word such as `tool_execution`, `task.completed` or `LLM`; `own` are words of the config.
+    pub(super) fn of(word: &str, own: &[(String, Kind)]) -> Self {
+        let word = word.trim().to_ascii_lowercase().replace(['-', ' '], "_");
+        if let Some((_, kind)) = own.iter().find(|(known, _)| *known == word) {
+            return Self { kind: Some(*kind), ..Self::default() };
+        }
+        let kind = |word: &str| {
+            let is = |words: &[&str]| words.contains(&word);
+            if is(TOOLS) {
+                Some(Kind::Tool)
+            } else if is(LLMS) {
+                Some(Kind::Llm)
+            } else if is(TASKS) {
+                Some(Kind::Task)
+            } else {
+                None
+            }
+        };
+        if let Some(kind) = kind(&word) {
+            return Self { kind: Some(kind), ..Self::default() };
+        }
+        let word = word.replace(['.', ':'], "_");
+        if let Some(kind) = kind(&word) {
+            return Self { kind: Some(kind), ..Self::default() };
+        }
+        let stem = |endings: &[&str]| endings.iter().find_map(|ending| word.strip_suffix(ending));
+        if let Some(stem) = stem(STARTS) {
+            return Self { kind: kind(stem), starts: true, fails: false };
+        }
+        if let Some(stem) = stem(FAILS) {
+            return Self { kind: kind(stem), starts: false, fails: true };
+        }
+        Self { kind: stem(ENDS).and_then(kind), ..Self::default() }
+    }
+}
+
+/// Whether a status says that the call went well; `None` when it says neither.
+pub(super) fn outcome(status: &str) -> Option<bool> {
+    let status = status.trim().to_ascii_lowercase().replace(['-', ' '], "_");
+    let status = status.strip_prefix("status_code_").unwrap_or(&status);
+    match status {
+        "ok" | "success" | "succeeded" | "successful" | "pass" | "passed" => Some(true),
+        "error" | "err" | "errored" | "fail" | "failed" | "failure" | "exception" | "timeout"
+        | "timed_out" | "time_out" | "cancelled" | "canceled" | "aborted" | "rejected" | "denied"
+        | "unavailable" | "deadline_exceeded" | "killed" | "crashed" => Some(false),
+        _ => None,
+    }
+}
+
+/// Whether a level alone says that something failed.
+pub(super) fn level_fails(level: &str) -> bool {
+    matches!(
+        level.to_ascii_lowercase().as_str(),
+        "error" | "critical" | "fatal" | "alert" | "emergency" | "panic"
+    )
+}
+
+/// Whether a text tells of a time-out. A mere setting (`timeout=30`) does not.
+pub(super) fn tells_of_timeout(text: &[u8]) -> bool {
+    static WORDINGS: LazyLock<Regex> = LazyLock::new(|| {
+        Regex::new(concat!(
+            r"(?i-u)timed[\s_-]?out|deadline[\s_-]*(was[\s_-]*)?(exceeded|expired|passed)|exceeded[\s_-]+(the[\s_-]+|its[\s_-]+)?",
+            r"(deadline|time[\s_-]?limit)|time[\s_-]?limit[\s_-]+(was[\s_-]+)?(exceeded|reached)|ESOCKETTIMEDOUT|ETIMEDOUT|",
+            r"(no|without|not)[\s_-]+(a[\s_-]+)?(response|respond|reply|answer)[\s_-]+(within|after|in)[\s_-]+\d|took[\s_-]+too[\s_-]+long|",
+            r"(gave[\s_-]+up|aborted|cancell?ed|killed)[\s_-]+after[\s_-]+[0-9.]+\s*(s|ms|m|h)?(ec|in|our|illi)?|execution[\s_-]+expired|",
+            r"\b(408|504)\b[^0-9a-z]*(request|gateway)",
+        ))
+        .expect("invariant: the wordings are a valid pattern")
+    });
+    static BARE: LazyLock<Regex> = LazyLock::new(|| {
+        Regex::new(r"(?i-u)time[\s_-]?out(_?(s|ms|sec|secs|seconds))?(\s*[=:]\s*[0-9.]+)?")
+            .expect("invariant: the word is a valid pattern")
+    });
+    if WORDINGS.is_match(text) {
+        return true;
+    }
+    // `timeout` itself, unless each mention is a setting with its number.
+    BARE.captures_iter(text).any(|found| found.get(3).is_none())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events() {
+        let of = |word| Meaning::of(word, &[("skill_run".to_owned(), Kind::Tool)]);
+        let call = |kind| Meaning { kind: Some(kind), starts: false, fails: false };
+        for (word, want) in [
+            ("tool_execution", call(Kind::Tool)),
+            ("Execute-Tool", call(Kind::Tool)),
+            ("llm_interaction", call(Kind::Llm)),
+            ("chat", call(Kind::Llm)),
+            ("chat.completion", call(Kind::Llm)),
+            ("GENERATION", call(Kind::Llm)),
+            ("task_complete", call(Kind::Task)),
+            ("invoke_agent", call(Kind::Task)),
+            ("task.completed", call(Kind::Task)),
+            ("skill_run", call(Kind::Tool)),
+            ("task_error", Meaning { fails: true, ..call(Kind::Task) }),
+            ("tool_call_failed", Meaning { fails: true, ..call(Kind::Tool) }),
+            ("task_start", Meaning { starts: true, ..call(Kind::Task) }),
+            ("user_message", Meaning::default()),
+        ] {
+            assert_eq!(of(word), want, "{word}");
+        }
+    }
+
+    #[test]
+    fn outcomes() {
+        assert_eq!(outcome("STATUS_CODE_ERROR"), Some(false));
+        assert_eq!(outcome("Succeeded"), Some(true));
+        assert_eq!(outcome("completed"), None, "ended, well or not");
+        assert!(level_fails("ERROR") && !level_fails("warning"));
+    }
+
+    #[test]
+    fn timeouts_in_all_their_wordings() {
+        for text in [
+            "Connection timeout",
+            "TimeoutError",
+            "request timed out after 30s",
+            "Read timed-out",
+            "ETIMEDOUT",
+            "asyncio.TimeoutError()",
+            "context deadline exceeded",
+            "DEADLINE_EXCEEDED",
+            "DeadlineExceeded: 504",
+            "exceeded the deadline",
+            "time limit exceeded",
+            "504 Gateway Time-out",
+            "HTTP 408 Request",
+            "no response within 30 seconds",
+            "server did not respond within 10 s",
+            "operation took too long",
+            "gave up after 30 s",
+            "TIMED_OUT",
+            "ReadTimeout",
+            "upstream request timeout",
+            "killed after 60s",
+            "timeout: the server",
+            "execution expired",
+            "timeout_error",
+        ] {
+            assert!(tells_of_timeout(text.as_bytes()), "{text}");
+        }
+        for text in [
+            "connection refused (timeout=30)",
+            "refused, timeout_s: 30",
+            "connection reset by peer",
+            "no such file",
+            "HTTP 500",
+            "error 1504",
+            "hung up",
+            "after 30 rows",
+        ] {
+            assert!(!tells_of_timeout(text.as_bytes()), "{text}");
+        }
+    }
+}

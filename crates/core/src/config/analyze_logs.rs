@@ -1,0 +1,51 @@
+//! Settings of `analyze-logs`.
+
+use serde::{Deserialize, Serialize};
+
+use super::forms::Ordered;
+
+/// How logs are read, and from where on something in them counts as a pattern.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AnalyzeLogs {
+    /// Further keys by role (`tool`, `duration_ms`, ...), before the built-in ones; `a/b` is key `b` in the object `a`.
+    pub roles: Ordered<Vec<String>>,
+    /// Further words for events and operations.
+    pub words: Words,
+    /// Longest line in MiB; longer ones are skipped and counted.
+    pub max_line_mib: usize,
+    /// Fewest equal errors that are a pattern.
+    pub min_error_occurrences: u64,
+    /// Seconds above which a call is slow.
+    pub slow_operation_threshold: f64,
+    /// US dollars above which a call is expensive.
+    pub high_cost_threshold: f64,
+    /// Seconds above which a call counts as one that ran into its limit.
+    pub timeout_threshold: f64,
+}
+
+impl Default for AnalyzeLogs {
+    fn default() -> Self {
+        Self {
+            roles: Ordered::default(),
+            words: Words::default(),
+            max_line_mib: 16,
+            min_error_occurrences: 3,
+            slow_operation_threshold: 5.0,
+            high_cost_threshold: 0.10,
+            timeout_threshold: 30.0,
+        }
+    }
+}
+
+/// Words of an event's or operation's name, by what they stand for.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Words {
+    /// A tool ran.
+    pub tool: Vec<String>,
+    /// A model answered.
+    pub llm: Vec<String>,
+    /// A task ended.
+    pub task: Vec<String>,
+}
