@@ -31,6 +31,7 @@ pub mod restore;
 pub mod signal;
 pub mod store;
 pub mod summary;
+pub mod synergy;
 pub mod training_row;
 
 pub use cli::{Outcome, Tool};
