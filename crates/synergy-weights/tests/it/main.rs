@@ -1,1 +1,7 @@
 //! The program as its users run it.
+#![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
+
+mod bad_input;
+mod exporter;
+mod files;
+mod scoring;
