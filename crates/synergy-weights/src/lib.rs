@@ -1,17 +1,22 @@
 //! Seven weights that say how much each synergy metric counts: learned from history, forecast,
 //! exported, and never changed without evidence.
 
+mod alert;
 mod audit;
+mod auto;
 mod edit;
 mod export;
 mod history;
 pub mod learn;
+mod library;
 mod picture;
 mod place;
 pub mod predict;
 mod record;
 mod report;
 mod score;
+mod settings;
+mod train;
 
 use std::path::PathBuf;
 
@@ -21,6 +26,7 @@ use nightshift_core::{Ctx, Failure, Outcome, Tool};
 use crate::place::Place;
 
 pub use export::{Exporter, start_exporter};
+pub use library::Weights;
 
 /// What the program says of itself.
 pub const TOOL: Tool =
@@ -44,6 +50,10 @@ enum Command {
     Export(edit::Export),
     /// Take weights over from a file
     Import(edit::Import),
+    /// Learn from a history and write the weights
+    Train(train::Train),
+    /// Say how sure each weight is
+    Explain(train::Explain),
     /// Set every weight to 1
     Reset(edit::Why),
     /// Show or draw the log of changes
@@ -56,6 +66,8 @@ enum Command {
     Predict(predict::Arguments),
     /// Serve the newest history entry to Prometheus
     ExportMetrics(export::Arguments),
+    /// Train on new history entries by itself
+    AutoTrain(auto::Arguments),
 }
 
 /// Does what the command line asks.
@@ -66,11 +78,14 @@ pub fn run(ctx: &Ctx, arguments: Arguments) -> Result<Outcome, Failure> {
         Command::Show => edit::show(ctx, &place()?),
         Command::Export(arguments) => edit::export(ctx, &place()?, &arguments),
         Command::Import(arguments) => edit::import(ctx, &place()?, &arguments),
+        Command::Train(arguments) => train::train(ctx, &place()?, &arguments),
+        Command::Explain(arguments) => train::explain(ctx, &place()?, &arguments),
         Command::Reset(why) => edit::reset(ctx, &place()?, &why),
         Command::History(arguments) => history::run(ctx, &arguments),
         Command::Record(arguments) => record::run(ctx, &arguments),
         Command::Score(arguments) => score::run(ctx, &place()?, &arguments),
         Command::Predict(arguments) => predict::run(ctx, arguments),
         Command::ExportMetrics(arguments) => export::run(ctx, &arguments),
+        Command::AutoTrain(arguments) => auto::run(ctx, path.as_deref(), &arguments),
     }
 }
