@@ -48,6 +48,8 @@ variables! {
     ROLLBACK_THRESHOLD_LATENCY = "deploy.max_latency_ms";
     ROLLBACK_THRESHOLD_SUCCESS = "deploy.min_success_rate";
     MONITOR_DURATION = "deploy.watch_s";
+    SANDBOX_SYNERGY_MODEL = "arima: predict uses ARIMA from 11 values on, docs/forecast.md";
+    SYNERGY_FORECAST_METHOD = "method of predict: arima, ema, legacy or naive";
     XDG_CACHE_HOME = "where the demo keeps its trained models (default ~/.cache)";
     HOME = "the user's folder, where XDG_CACHE_HOME is not set";
 }

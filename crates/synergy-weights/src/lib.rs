@@ -3,16 +3,14 @@
 
 pub mod learn;
 pub mod predict;
+mod raster;
 
 use clap::{Args, Subcommand};
 use nightshift_core::{Ctx, Failure, Outcome, Tool};
 
 /// What the program says of itself.
-pub const TOOL: Tool = Tool {
-    name: "synergy-weights",
-    about: "Learn, show and export the seven synergy weights",
-    details: "",
-};
+pub const TOOL: Tool =
+    Tool { name: "synergy-weights", about: "Learn, show and export the seven synergy weights", details: "" };
 
 /// The command line.
 #[derive(Debug, Args)]
