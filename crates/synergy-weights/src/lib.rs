@@ -12,6 +12,7 @@ mod library;
 mod picture;
 mod place;
 pub mod predict;
+mod raster;
 mod record;
 mod report;
 mod score;
@@ -29,8 +30,29 @@ pub use export::{Exporter, start_exporter};
 pub use library::Weights;
 
 /// What the program says of itself.
-pub const TOOL: Tool =
-    Tool { name: "synergy-weights", about: "Learn, show and export the seven synergy weights", details: "" };
+pub const TOOL: Tool = Tool {
+    name: "synergy-weights",
+    about: "Learn, show and export the seven synergy weights",
+    details: "
+Examples:
+  synergy-weights show                              the weights that count, and where each comes from
+  synergy-weights export --out weights.json         edit it, then: synergy-weights import weights.json
+  synergy-weights train sandbox_data/synergy_history.db
+  synergy-weights explain                           how sure each weight is; changes nothing
+  synergy-weights history --plot                    how the weights moved, in the terminal and as SVG
+  synergy-weights predict --series roi.csv          the next values of a series, with their interval
+  synergy-weights score candidates.jsonl            rank patches by the weights
+  synergy-weights export-metrics                    /metrics and /health on 127.0.0.1:8003
+  synergy-weights auto-train --interval 600         follow the history; each row counts once
+
+Files are those of other programs and keep their form: synergy_weights.json, synergy_weights.log,
+synergy_history.db and last_ts.json in the data folder (SANDBOX_DATA_DIR). SYNERGY_WEIGHT_ROI and its
+sisters stand over the file. Weights, log, learner and progress are written as one step: a crash leaves
+all of it or nothing.
+
+Exit codes: 0 done, 1 failed and nothing was changed, 2 usage, 3 nothing to do, 4 refused (a value or
+file that is not what it should be), 7 a file is held by another program, 9 config invalid.",
+};
 
 /// The command line.
 #[derive(Debug, Args)]

@@ -1,16 +1,12 @@
-//! The weights over their changes as a picture: SVG, written by hand, and that SVG drawn as PNG with a font
-//! that comes with a crate, because a bare machine has none. Same log, same bytes.
+//! The weights over their changes as a picture: SVG, written by hand. Same log, same bytes.
 
 use std::fmt::Write;
-use std::sync::Arc;
 
+use nightshift_core::jiff;
 use nightshift_core::synergy::METRICS;
 use nightshift_core::synergy::log::Entry;
-use nightshift_core::{Failure, OrFail, jiff};
-use resvg::tiny_skia::{Pixmap, Transform};
-use resvg::usvg::{Options, Tree, fontdb};
 
-/// Width and height, in SVG units; the PNG has twice as many pixels.
+/// Width and height, in SVG units.
 const SIZE: (f64, f64) = (820.0, 440.0);
 /// Left, top, right and bottom edge of the plot.
 const PLOT: (f64, f64, f64, f64) = (52.0, 84.0, 640.0, 388.0);
@@ -70,20 +66,6 @@ pub(crate) fn svg(entries: &[Entry]) -> String {
     }
     out.push_str("</svg>\n");
     out
-}
-
-/// The picture as PNG.
-pub(crate) fn png(entries: &[Entry]) -> Result<Vec<u8>, Failure> {
-    let mut fonts = fontdb::Database::new();
-    fonts.load_font_data(epaint_default_fonts::UBUNTU_LIGHT.to_vec());
-    fonts.set_sans_serif_family("Ubuntu");
-    let options = Options { fontdb: Arc::new(fonts), font_family: "Ubuntu".into(), ..Options::default() };
-    let tree = Tree::from_str(&svg(entries), &options).or_fail(|| "the picture cannot be drawn".into())?;
-    let (width, height) = (SIZE.0 as u32 * 2, SIZE.1 as u32 * 2);
-    let mut pixels =
-        Pixmap::new(width, height).ok_or_else(|| Failure::failed("no memory for the picture"))?;
-    resvg::render(&tree, Transform::from_scale(2.0, 2.0), &mut pixels.as_mut());
-    pixels.encode_png().or_fail(|| "the picture cannot be written as PNG".into())
 }
 
 fn subtitle(entries: &[Entry]) -> String {
@@ -149,12 +131,5 @@ mod tests {
         let mut heights = label_heights(&[388.0; 7]);
         heights.sort_by(f64::total_cmp);
         assert!(heights.windows(2).all(|pair| pair[1] - pair[0] >= 16.9) && heights[6] < SIZE.1);
-    }
-
-    #[test]
-    fn the_png_has_letters() {
-        let pixels = Pixmap::decode_png(&png(&entries(3)).unwrap()).unwrap();
-        assert_eq!((pixels.width(), pixels.height()), (1640, 880));
-        assert!(pixels.pixels().iter().filter(|pixel| pixel.red() < 100).count() > 300);
     }
 }

@@ -7,6 +7,7 @@ mod documents;
 mod exporter;
 mod files;
 mod learning;
+mod predict;
 mod reading;
 mod rows;
 mod scoring;
