@@ -87,7 +87,7 @@ pub(crate) fn run(ctx: &Ctx, path: Option<&Path>, arguments: &Arguments) -> Resu
         let text = format!("would train {} from {}", job.place.path.display(), job.history.display());
         return Ok(Outcome::done(&report, text).status("planned"));
     }
-    let trainer = Trainer::new(ctx, job)?;
+    let trainer = Trainer::new(ctx, job);
     let export = (ctx.env.get(env::EXPORT_SYNERGY_METRICS) == Some("1"))
         .then(|| Arc::new(Latest::new(trainer.job.history.clone(), ctx.clock.clone(), interval)));
     let mut watch = Watch::start(&trainer, export, arguments.metrics_port)?;
@@ -101,7 +101,7 @@ pub(crate) fn run(ctx: &Ctx, path: Option<&Path>, arguments: &Arguments) -> Resu
 pub(crate) fn beside(ctx: &Ctx, history: &Path) -> Result<(Option<JoinHandle<()>>, Option<More>), Failure> {
     let interval = seconds("AUTO_TRAIN_INTERVAL", ctx.config.synergy.interval_s)?;
     let arguments = Arguments { history_file: Some(history.to_owned()), ..Arguments::default() };
-    let trainer = Trainer::new(ctx, job(ctx, None, &arguments)?)?;
+    let trainer = Trainer::new(ctx, job(ctx, None, &arguments)?);
     let shown = trainer.clone();
     let mut watch = Watch::none(&trainer);
     let thread = std::thread::Builder::new().name("trainer".into()).spawn(move || {
@@ -153,9 +153,9 @@ fn present(ctx: &Ctx, path: &Path, what: &str) -> Result<PathBuf, Failure> {
 
 impl Trainer {
     /// A trainer of this job.
-    fn new(ctx: &Ctx, job: Job) -> Result<Self, Failure> {
+    fn new(ctx: &Ctx, job: Job) -> Self {
         let totals = Totals { last_id: position::last_id(&job.progress), ..Totals::default() };
-        Ok(Self { job, ctx: ctx.clone(), audit: Audit::new(ctx), totals: Arc::new(Mutex::new(totals)) })
+        Self { job, ctx: ctx.clone(), audit: Audit::new(ctx), totals: Arc::new(Mutex::new(totals)) }
     }
 
     fn count<T>(&self, change: impl FnOnce(&mut Totals) -> T) -> T {

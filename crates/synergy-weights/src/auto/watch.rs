@@ -78,7 +78,7 @@ impl Watch {
         match &self.export {
             Some(latest) => announce(ctx, server.address(), latest.path()),
             None => {
-                ctx.printer.note(&format!("metrics server running on http://{}/metrics", server.address()))
+                ctx.printer.note(&format!("metrics server running on http://{}/metrics", server.address()));
             }
         }
         self.server = Some(server);

@@ -30,15 +30,18 @@ fn the_fixed_contract() {
     assert_eq!(file, report["weights"]);
     // From a .db the same; and once more from the same file is no new evidence, but the log has its line.
     home.write("h.jsonl", &lines(&telling(120, 0)));
-    home.run(PROGRAM, &["record", "--file", "h.jsonl", "--history-file", "h.db"]).expect(0);
-    let again = home.run(PROGRAM, &["train", "h.db", "--path", "x.json", "--json"]).expect(0).json();
+    home.run(PROGRAM, &["record", "--file", "h.jsonl", "--history-file", "recorded.db"]).expect(0);
+    let again = home
+        .run(PROGRAM, &["train", "recorded.db", "--seed", "3", "--path", "x.json", "--json"])
+        .expect(0)
+        .json();
     assert_eq!(again["weights"], report["weights"]);
     let log = home.run(PROGRAM, &["history", "--json"]).expect(0).json();
     let reasons: Vec<&Value> =
         log["entries"].as_array().unwrap().iter().map(|entry| &entry["reason"]).collect();
     assert_eq!(
         reasons[1..],
-        [&json!("train h.json: 120 rows, actor_critic"), &json!("train h.db: 120 rows, actor_critic")]
+        [&json!("train h.json: 120 rows, actor_critic"), &json!("train recorded.db: 120 rows, actor_critic")]
     );
 }
 
