@@ -25,6 +25,7 @@ pub const POINTS: &[&str] = &[
     "deploy.reverting",
     "nightly.step_ended",
     "analyze_logs.commit",
+    "commit.write",
 ];
 
 /// Which crash point is armed in this process.

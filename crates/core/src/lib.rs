@@ -4,6 +4,7 @@
 pub mod audit;
 pub mod cli;
 pub mod clock;
+pub mod commit;
 pub mod config;
 pub mod crash;
 pub mod ctx;
@@ -31,6 +32,7 @@ pub mod restore;
 pub mod signal;
 pub mod store;
 pub mod summary;
+pub mod synergy;
 pub mod training_row;
 
 pub use cli::{Outcome, Tool};
