@@ -240,6 +240,14 @@ pub fn make_private(path: &Path) -> Result<(), FileError> {
     fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(at("set the mode of", path))
 }
 
+/// Gives `to` the mode of `from`; nothing when there is no `from`.
+pub fn copy_mode(from: &Path, to: &Path) -> Result<(), FileError> {
+    match fs::metadata(from) {
+        Ok(meta) => fs::set_permissions(to, meta.permissions()).map_err(at("set the mode of", to)),
+        Err(_) => Ok(()),
+    }
+}
+
 /// Bytes that a user may still write on the file system of `path` (of its nearest existing parent).
 pub fn disk_free(path: &Path) -> Result<u64, FileError> {
     let mut existing = path;

@@ -44,6 +44,11 @@ metrics! {
         "Share of the newest harvest's failures that became training rows.";
     GATE_DECISIONS = "nightshift_gate_decisions_total", Counter, "Gate verdicts, by verdict.";
     POINTER_GENERATION = "nightshift_pointer_generation", Gauge, "Generation of the live pointer.";
+    SYNERGY_UPDATES = "synergy_weight_updates_total", Counter, "Trainings that wrote the synergy weights.";
+    SYNERGY_UPDATE_FAILURES = "synergy_weight_update_failures_total", Counter,
+        "Trainings that failed and left the synergy weights as they were.";
+    SYNERGY_UPDATE_ALERTS = "synergy_weight_update_alerts_total", Counter,
+        "Alerts sent because a training of the synergy weights failed.";
     NIGHTS = "nightshift_nights_total", Counter, "Nightly runs that ended, by result.";
 }
 
