@@ -184,7 +184,9 @@ impl<'a> Footprint<'a> {
             self.rooms[0].see(&spans(pass), training, self.threads.count() > 1);
         }
         for (room, passes) in self.rooms.iter_mut().zip(&plan.apart) {
-            passes.iter().for_each(|pass| room.see(&spans(pass), training, false));
+            for pass in passes {
+                room.see(&spans(pass), training, false);
+            }
         }
     }
 

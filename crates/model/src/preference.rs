@@ -170,7 +170,9 @@ pub fn dpo_loss_and_grads<T: Real>(
     let mut judged = PreferenceSum::default();
     for (number, pair) in losses.chunks_exact(2).enumerate() {
         judged += dpo.judge(policy(pair), known(number));
-        pair.iter().for_each(|answer| judged.answers += *answer);
+        for answer in pair {
+            judged.answers += *answer;
+        }
     }
     Ok(judged)
 }

@@ -53,7 +53,9 @@ pub(crate) fn compute_loss_and_grads<T: Real>(
         one_pass(&training(model, adapter, &draws), pass, scale, grads, ws)
     })?;
     let mut total = Loss::default();
-    losses.into_iter().for_each(|loss| total += loss);
+    for loss in losses {
+        total += loss;
+    }
     Ok(total)
 }
 

@@ -90,7 +90,7 @@ impl DeviceModel {
             for row in scored.rows {
                 total += row;
             }
-            pass.check_finite(total.nll_sum, &done)?;
+            Pass::check_finite(total.nll_sum, &done)?;
             pass.backward(done, scored.gradient.as_ref(), grads)?;
         }
         Ok(total)
@@ -277,11 +277,11 @@ impl<'a> Pass<'a> {
         for (sequence, row) in self.sequences().zip(rows) {
             losses[sequence] += *row;
         }
-        self.check_finite(rows.iter().map(|row| row.nll_sum).sum(), done)
+        Self::check_finite(rows.iter().map(|row| row.nll_sum).sum(), done)
     }
 
     /// Names the first layer whose output is not finite, where it was kept.
-    fn check_finite(&self, nll: f64, done: &Done) -> Result<()> {
+    fn check_finite(nll: f64, done: &Done) -> Result<()> {
         if nll.is_finite() {
             return Ok(());
         }

@@ -135,9 +135,11 @@ fn weighed_sequences_have_the_hosts_gradients() {
     let batch = tiny::batch(&config, &[9, 1, 14, 6], 5);
     let pass = |device: Option<DeviceModel>| {
         let mut grads = Grads::lora(&adapter);
-        let mut weigh = |losses: &[Loss]| losses.iter().map(|loss| 0.1 * loss.nll_sum - 0.3).collect();
+        let weigh = |_: usize, losses: &[Loss]| -> Vec<f64> {
+            losses.iter().map(|loss| 0.1 * loss.nll_sum - 0.3).collect()
+        };
         let mut ws = workspace(device);
-        let losses = sequence_grads(&model, &adapter, &batch, &mut grads, &mut ws, &mut weigh).unwrap();
+        let losses = sequence_grads(&model, &adapter, &batch, &mut grads, &mut ws, (1, &weigh)).unwrap();
         (Loss::default(), grads, losses)
     };
     assert_same("weighed", [&pass(Some(on_device(&model))), &pass(None)]);
