@@ -6,6 +6,7 @@ import platform
 import subprocess
 import sys
 import time
+from datetime import datetime
 from pathlib import Path
 
 TARGET, DIR, SEED, ROUNDS = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
@@ -38,11 +39,24 @@ def run(arguments, keep=True):
     }
 
 
-def check(name, answer, exact=True):
+def microseconds(text):
+    at = datetime.fromisoformat(text)
+    return int(at.timestamp()) * 1_000_000 + at.microsecond
+
+
+def check(name, answer):
     """Counts and cost as the truth has them, quantiles within one percent."""
     found = answer["operations"]
     if isinstance(found, list):
-        found = {row["name"]: row | {"cost_nano": round(row["cost_usd"] * 1e9)} for row in found}
+        found = {
+            row["name"]: row
+            | {
+                "cost_nano": round(row["cost_usd"] * 1e9),
+                "first_us": microseconds(row["first_seen"]),
+                "last_us": microseconds(row["last_seen"]),
+            }
+            for row in found
+        }
     if found.keys() != TRUTH["operations"].keys():
         wrong.append(f"{name}: operations {sorted(found)}")
         return

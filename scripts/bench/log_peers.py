@@ -1,6 +1,7 @@
 """Counts a log of three dialects with a peer: log_peers.py duckdb|polars|python LOG [THREADS].
 
-Prints one JSON line: operations {name: {calls, errors, timeouts, cost_nano, p50_ms, p95_ms, p99_ms}}.
+Prints one JSON line: operations {name: {calls, errors, timeouts, cost_nano, prompt_tokens, completion_tokens, p50_ms,
+p95_ms, p99_ms, max_ms, first_us, last_us}}, which is what analyze-logs reports (it counts by hour besides).
 Quantiles lie between neighbours, as NumPy has them. Each peer is told what analyze-logs finds out by itself:
 which keys the three dialects have. Polars stops at a bad line, so the caller gives it a cleaned file.
 """
@@ -8,6 +9,7 @@ which keys the three dialects have. Polars stops at a bad line, so the caller gi
 import json
 import re
 import sys
+from datetime import datetime
 
 TIMEOUT = re.compile("timed out|timeout|deadline exceeded", re.IGNORECASE)
 
@@ -26,58 +28,72 @@ def plain(path):
             found = call(row)
             if found is None:
                 continue
-            name, ms, error, cost = found
-            op = operations.setdefault(name, [0, 0, 0, 0, []])
+            name, ms, error, cost, at, tokens = found
+            op = operations.setdefault(name, [0, 0, 0, 0, 0, 0, at, at, []])
             op[0] += 1
             if error is not None:
                 op[1] += 1
                 op[2] += TIMEOUT.search(error) is not None
             op[3] += cost
-            op[4].append(ms)
-    return {name: answer(*op[:4], sorted(op[4])) for name, op in operations.items()}
+            op[4] += tokens[0]
+            op[5] += tokens[1]
+            op[6] = min(op[6], at)
+            op[7] = max(op[7], at)
+            op[8].append(ms)
+    return {name: answer(*op[:8], sorted(op[8])) for name, op in operations.items()}
+
+
+def stamp(text):
+    at = datetime.fromisoformat(text)
+    return int(at.timestamp()) * 1_000_000 + at.microsecond
 
 
 def call(row):
-    """Operation, milliseconds, error text or None, nano-dollars."""
+    """Operation, milliseconds, error text or None, nano-dollars, microseconds since 1970, tokens."""
     event = row.get("event")
+    none = (0, 0)
     if event == "tool_execution" and "duration" in row:
-        return "tool:" + row["tool_name"], row["duration"] * 1e3, row["error"], 0
+        return "tool:" + row["tool_name"], row["duration"] * 1e3, row["error"], 0, stamp(row["timestamp"]), none
     if event == "llm_interaction":
-        return "llm:" + row["model"], row["duration"] * 1e3, row["error"], round(row["estimated_cost"] * 1e9)
+        cost, tokens = round(row["estimated_cost"] * 1e9), (row["prompt_tokens"], row["completion_tokens"])
+        return "llm:" + row["model"], row["duration"] * 1e3, row["error"], cost, stamp(row["timestamp"]), tokens
     if event in ("task_complete", "task_error"):
-        return "task:" + row["task_name"], row["duration"] * 1e3, row.get("error"), 0
+        return "task:" + row["task_name"], row["duration"] * 1e3, row.get("error"), 0, stamp(row["timestamp"]), none
     if "kind" in row and "latency_ms" in row:
         error = row["err"]["message"] if row["status"] == "error" else None
-        return row["kind"] + ":" + row["name"], row["latency_ms"], error, round(row.get("cost_usd", 0) * 1e9)
+        usage = row.get("usage", {})
+        tokens = usage.get("input_tokens", 0), usage.get("output_tokens", 0)
+        cost = round(row.get("cost_usd", 0) * 1e9)
+        return row["kind"] + ":" + row["name"], row["latency_ms"], error, cost, row["ts"] * 1000, tokens
     if "attributes" in row:
         attributes = row["attributes"]
-        ms = (int(row["endTimeUnixNano"]) - int(row["startTimeUnixNano"])) / 1e6
+        start = int(row["startTimeUnixNano"])
+        ms = (int(row["endTimeUnixNano"]) - start) / 1e6
         error = row["status"]["message"] if row["status"]["code"] == 2 else None
         kind, key = {
             "execute_tool": ("tool:", "gen_ai.tool.name"),
             "chat": ("llm:", "gen_ai.request.model"),
             "invoke_agent": ("task:", "gen_ai.agent.name"),
         }[attributes["gen_ai.operation.name"]]
-        return kind + attributes[key], ms, error, round(attributes.get("gen_ai.usage.cost", 0) * 1e9)
+        tokens = attributes.get("gen_ai.usage.input_tokens", 0), attributes.get("gen_ai.usage.output_tokens", 0)
+        cost = round(attributes.get("gen_ai.usage.cost", 0) * 1e9)
+        return kind + attributes[key], ms, error, cost, start // 1000, tokens
     return None
 
 
-def answer(calls, errors, timeouts, cost_nano, ms):
+FIELDS = "calls errors timeouts cost_nano prompt_tokens completion_tokens first_us last_us max_ms p50_ms p95_ms p99_ms".split()
+
+
+def answer(*found):
+    *counts, ms = found
+
     def quantile(q):
         rank = q * (len(ms) - 1)
         low = int(rank)
         high = min(low + 1, len(ms) - 1)
         return ms[low] + (rank - low) * (ms[high] - ms[low])
 
-    return {
-        "calls": calls,
-        "errors": errors,
-        "timeouts": timeouts,
-        "cost_nano": cost_nano,
-        "p50_ms": quantile(0.50),
-        "p95_ms": quantile(0.95),
-        "p99_ms": quantile(0.99),
-    }
+    return dict(zip(FIELDS, [*counts, ms[-1], *map(quantile, (0.50, 0.95, 0.99))]))
 
 
 SQL = """
@@ -87,8 +103,11 @@ WITH lines AS (
             event: 'VARCHAR', tool_name: 'VARCHAR', model: 'VARCHAR', task_name: 'VARCHAR', duration: 'DOUBLE', error: 'VARCHAR',
             estimated_cost: 'DOUBLE', kind: 'VARCHAR', name: 'VARCHAR', latency_ms: 'DOUBLE', status: 'JSON', cost_usd: 'DOUBLE',
             err: 'STRUCT(message VARCHAR)', startTimeUnixNano: 'BIGINT', endTimeUnixNano: 'BIGINT',
+            timestamp: 'VARCHAR', ts: 'BIGINT', prompt_tokens: 'BIGINT', completion_tokens: 'BIGINT',
+            usage: 'STRUCT(input_tokens BIGINT, output_tokens BIGINT)',
             attributes: 'STRUCT("gen_ai.operation.name" VARCHAR, "gen_ai.tool.name" VARCHAR, "gen_ai.request.model" VARCHAR,
-                "gen_ai.agent.name" VARCHAR, "gen_ai.usage.cost" DOUBLE)'
+                "gen_ai.agent.name" VARCHAR, "gen_ai.usage.cost" DOUBLE,
+                "gen_ai.usage.input_tokens" BIGINT, "gen_ai.usage.output_tokens" BIGINT)'
         }})
 ), calls AS (
     SELECT
@@ -103,11 +122,15 @@ WITH lines AS (
         END AS operation,
         coalesce(duration * 1e3, latency_ms, (endTimeUnixNano - startTimeUnixNano) / 1e6) AS ms,
         coalesce(error, err.message, json_extract_string(status, '$.message')) AS message,
-        coalesce(estimated_cost, cost_usd, attributes."gen_ai.usage.cost", 0) AS cost
+        coalesce(estimated_cost, cost_usd, attributes."gen_ai.usage.cost", 0) AS cost,
+        coalesce(epoch_us(CAST("timestamp" AS TIMESTAMP)), ts * 1000, startTimeUnixNano // 1000) AS seen,
+        coalesce(prompt_tokens, usage.input_tokens, attributes."gen_ai.usage.input_tokens", 0) AS prompt,
+        coalesce(completion_tokens, usage.output_tokens, attributes."gen_ai.usage.output_tokens", 0) AS completion
     FROM lines
 )
 SELECT operation, count(*), count(message), count(*) FILTER (regexp_matches(message, 'timed out|timeout|deadline exceeded', 'i')),
-    CAST(sum(CAST(round(cost * 1e9) AS BIGINT)) AS BIGINT), quantile_cont(ms, [0.50, 0.95, 0.99])
+    CAST(sum(CAST(round(cost * 1e9) AS BIGINT)) AS BIGINT), CAST(sum(prompt) AS BIGINT), CAST(sum(completion) AS BIGINT),
+    min(seen), max(seen), max(ms), quantile_cont(ms, [0.50, 0.95, 0.99])
 FROM calls WHERE operation IS NOT NULL AND ms IS NOT NULL GROUP BY operation
 """
 
@@ -117,10 +140,7 @@ def duckdb(path, threads):
 
     connection = duckdb.connect(config={"threads": threads})
     rows = connection.execute(SQL.format(path=path)).fetchall()
-    return {
-        name: dict(calls=n, errors=e, timeouts=t, cost_nano=c, p50_ms=q[0], p95_ms=q[1], p99_ms=q[2])
-        for name, n, e, t, c, q in rows
-    }
+    return {name: dict(zip(FIELDS, [*counts, *quantiles])) for name, *counts, quantiles in rows}
 
 
 def polars(path, threads):
@@ -136,12 +156,16 @@ def polars(path, threads):
         "gen_ai.request.model": text,
         "gen_ai.agent.name": text,
         "gen_ai.usage.cost": number,
+        "gen_ai.usage.input_tokens": pl.Int64,
+        "gen_ai.usage.output_tokens": pl.Int64,
     }
     schema = {
         "event": text, "tool_name": text, "model": text, "task_name": text, "duration": number, "error": text,
         "estimated_cost": number, "kind": text, "name": text, "latency_ms": number, "cost_usd": number,
         "err": pl.Struct({"message": text}), "startTimeUnixNano": text, "endTimeUnixNano": text,
         "attributes": pl.Struct(attributes), "status": text,
+        "timestamp": text, "ts": pl.Int64, "prompt_tokens": pl.Int64, "completion_tokens": pl.Int64,
+        "usage": pl.Struct({"input_tokens": pl.Int64, "output_tokens": pl.Int64}),
     }
     of = pl.col("attributes").struct.field
     operation = (
@@ -157,6 +181,10 @@ def polars(path, threads):
     span_error = pl.when(pl.col("attributes").is_not_null()).then(pl.col("status").str.json_path_match("$.message"))
     message = pl.coalesce("error", pl.col("err").struct.field("message"), span_error)
     cost = pl.coalesce("estimated_cost", "cost_usd", of("gen_ai.usage.cost"), pl.lit(0.0))
+    usage = pl.col("usage").struct.field
+    at = pl.col("timestamp").str.to_datetime("%Y-%m-%dT%H:%M:%S%.fZ", time_unit="us").dt.epoch("us")
+    prompt = pl.coalesce("prompt_tokens", usage("input_tokens"), of("gen_ai.usage.input_tokens"), pl.lit(0))
+    completion = pl.coalesce("completion_tokens", usage("output_tokens"), of("gen_ai.usage.output_tokens"), pl.lit(0))
     frame = (
         pl.scan_ndjson(path, schema=schema, ignore_errors=False)
         .select(
@@ -164,6 +192,9 @@ def polars(path, threads):
             pl.coalesce(pl.col("duration") * 1e3, "latency_ms", nanos / 1e6).alias("ms"),
             message.alias("message"),
             (cost * 1e9).round().cast(pl.Int64).alias("cost"),
+            prompt.alias("prompt"),
+            completion.alias("completion"),
+            pl.coalesce(at, pl.col("ts") * 1000, pl.col("startTimeUnixNano").cast(pl.Int64) // 1000).alias("at"),
         )
         .filter(pl.col("operation").is_not_null() & pl.col("ms").is_not_null())
         .group_by("operation")
@@ -172,14 +203,16 @@ def polars(path, threads):
             pl.col("message").count().alias("errors"),
             pl.col("message").str.contains("(?i)timed out|timeout|deadline exceeded").sum().alias("timeouts"),
             pl.col("cost").sum(),
+            pl.col("prompt").sum(),
+            pl.col("completion").sum(),
+            pl.col("at").min().alias("first"),
+            pl.col("at").max().alias("last"),
+            pl.col("ms").max().alias("longest"),
             *[pl.col("ms").quantile(q, "linear").alias(f"q{q}") for q in (0.50, 0.95, 0.99)],
         )
         .collect(engine="streaming")
     )
-    return {
-        name: dict(calls=n, errors=e, timeouts=t, cost_nano=c, p50_ms=a, p95_ms=b, p99_ms=d)
-        for name, n, e, t, c, a, b, d in frame.iter_rows()
-    }
+    return {name: dict(zip(FIELDS, found)) for name, *found in frame.iter_rows()}
 
 
 if __name__ == "__main__":

@@ -72,9 +72,15 @@ pub(crate) struct Operation {
     pub(crate) errors: u64,
     pub(crate) timeouts: u64,
     pub(crate) cost_nano: i64,
-    pub p50_ms: f64,
-    pub p95_ms: f64,
-    pub p99_ms: f64,
+    pub(crate) prompt_tokens: u64,
+    pub(crate) completion_tokens: u64,
+    pub(crate) max_ms: f64,
+    /// Microseconds since 1970.
+    pub(crate) first_us: i64,
+    pub(crate) last_us: i64,
+    pub(crate) p50_ms: f64,
+    pub(crate) p95_ms: f64,
+    pub(crate) p99_ms: f64,
     #[serde(skip)]
     durations_us: Vec<u64>,
 }
@@ -577,6 +583,13 @@ impl World {
         operation.errors += u64::from(call.error.is_some());
         operation.timeouts += u64::from(timeout);
         operation.cost_nano += call.cost_nano;
+        if call.what == What::Llm {
+            operation.prompt_tokens += u64::from(call.tokens.0);
+            operation.completion_tokens += u64::from(call.tokens.1);
+        }
+        operation.max_ms = operation.max_ms.max(call.duration_us as f64 / 1000.0);
+        operation.first_us = if operation.calls == 1 { stamp } else { operation.first_us.min(stamp) };
+        operation.last_us = operation.last_us.max(stamp);
         operation.durations_us.push(call.duration_us);
     }
 }

@@ -7,12 +7,14 @@ use nightshift_core::{Failure, OrFail};
 
 use super::files::{Known, Stat};
 use crate::line::Kind;
-use crate::tally::{Cell, Findings, NO_HOUR, Saved, pack, unpack};
+use crate::tally::{Cell, Findings, NO_HOUR, Saved, Series, pack, unpack};
 
+/// The day under which the sum of all days lies.
+const ALL_DAYS: i32 = i32::MAX;
 /// Days after which a file that was not seen again is forgotten.
 const FORGET_DAYS: i32 = 90;
 
-/// A scan as it was left.
+/// A scan as it was left: of every operation the sum of all its hours.
 pub(super) struct Scan {
     pub(super) findings: Findings,
     pub(super) files: Vec<Known>,
@@ -25,23 +27,19 @@ pub(super) fn load(connection: &Connection, key: &str) -> Result<Option<Scan>, F
         .query_row([key], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?)))
         .optional()?;
     let Some((scan, totals)) = row else { return Ok(None) };
-    let broken = || "the stored counts of logs cannot be read: analyze without --incremental".to_owned();
     let saved: Saved = serde_json::from_str(&totals).or_fail(broken)?;
     let mut findings = saved.restore().or_fail(broken)?;
-    let mut cells = connection.prepare_cached(
-        "SELECT operation, first_at, last_at, cells FROM log_cells WHERE scan = ?1 ORDER BY operation, day",
+    let mut totals = connection.prepare_cached(
+        "SELECT operation, first_at, last_at, cells FROM log_cells WHERE scan = ?1 AND day = ?2",
     )?;
-    let mut rows = cells.query([scan])?;
+    let mut rows = totals.query(params![scan, ALL_DAYS])?;
     while let Some(row) = rows.next()? {
         let operation: String = row.get(0)?;
         let (kind, name) = Kind::split(&operation).ok_or_else(|| Failure::failed(broken()))?;
         let span = row.get::<_, Option<i64>>(1)?.zip(row.get::<_, Option<i64>>(2)?);
-        let cells =
-            unpack(row.get_ref(3)?.as_blob().or_fail(broken)?).ok_or_else(|| Failure::failed(broken()))?;
         let number = findings.ops.number(kind, name);
-        findings.tally.extend(number as usize, span, cells);
+        findings.tally.extend(number as usize, span, read_cells(row.get_ref(3)?.as_blob().or_fail(broken)?)?);
     }
-    findings.tally.settle();
     let mut files = connection.prepare_cached(
         "SELECT id, path, device, inode, size, mtime_ns, head_length, head, \"offset\", tail, torn
          FROM log_files WHERE scan = ?1 ORDER BY id",
@@ -83,22 +81,17 @@ pub(super) fn save(
         params![key, paths, totals, rfc3339(now)],
         |row| row.get(0),
     )?;
-    let mut insert = tx.prepare_cached("INSERT OR REPLACE INTO log_cells VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?;
-    for (number, series) in new.tally.series.iter().enumerate() {
+    for (number, series) in new.tally.series.iter().enumerate().filter(|(_, series)| !series.cells.is_empty())
+    {
         let operation = new.ops.full_name(number as u32);
         let (kind, name) = new.ops.get(number as u32);
-        let Some(ours) = merged.ops.find(kind, name) else { continue };
-        let all = &merged.tally.series[ours as usize];
-        for day in days(&series.cells) {
-            let cells: Vec<Cell> = all.cells.iter().filter(|cell| self::day(cell) == day).cloned().collect();
-            insert.execute(params![
-                scan,
-                operation,
-                day,
-                all.span.map(|(first, _)| first),
-                all.span.map(|(_, last)| last),
-                pack(&cells)
-            ])?;
+        for cells in series.cells.chunk_by(|a, b| day(a) == day(b)) {
+            let stored = stored_day(tx, scan, &operation, day(&cells[0]))?;
+            put(tx, scan, &operation, (day(&cells[0]), None), &stored.joined(cells))?;
+        }
+        if let Some(number) = merged.ops.find(kind, name) {
+            let all = &merged.tally.series[number as usize];
+            put(tx, scan, &operation, (ALL_DAYS, all.span), &[Cell { hour: NO_HOUR, ..all.total() }])?;
         }
     }
     save_files(tx, now, scan, files)
@@ -108,10 +101,35 @@ fn day(cell: &Cell) -> i32 {
     if cell.hour == NO_HOUR { NO_HOUR } else { cell.hour.div_euclid(24) }
 }
 
-fn days(cells: &[Cell]) -> Vec<i32> {
-    let mut days: Vec<i32> = cells.iter().map(day).collect();
-    days.dedup();
-    days
+/// What is known of one operation on one day.
+fn stored_day(tx: &Transaction<'_>, scan: i64, operation: &str, day: i32) -> Result<Series, Failure> {
+    let cells = tx
+        .prepare_cached("SELECT cells FROM log_cells WHERE scan = ?1 AND day = ?2 AND operation = ?3")?
+        .query_row(params![scan, day, operation], |row| row.get::<_, Vec<u8>>(0))
+        .optional()?;
+    let cells = cells.map_or(Ok(Vec::new()), |bytes| read_cells(&bytes))?;
+    Ok(Series::of(cells))
+}
+
+fn put(
+    tx: &Transaction<'_>,
+    scan: i64,
+    operation: &str,
+    (day, span): (i32, Option<(i64, i64)>),
+    cells: &[Cell],
+) -> Result<(), Failure> {
+    let (first, last) = span.unzip();
+    tx.prepare_cached("INSERT OR REPLACE INTO log_cells VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?
+        .execute(params![scan, operation, day, first, last, pack(cells)])?;
+    Ok(())
+}
+
+fn read_cells(bytes: &[u8]) -> Result<Vec<Cell>, Failure> {
+    unpack(bytes).ok_or_else(|| Failure::failed(broken()))
+}
+
+fn broken() -> String {
+    "the stored counts of logs cannot be read: analyze without --incremental".into()
 }
 
 fn save_files(tx: &Transaction<'_>, now: Timestamp, scan: i64, files: &[Known]) -> Result<(), Failure> {

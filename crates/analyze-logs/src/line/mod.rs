@@ -5,6 +5,7 @@
 //! read again by serde_json; both give the same entry.
 
 mod bad;
+mod canonical;
 mod entry;
 mod json;
 mod names;
@@ -26,6 +27,7 @@ use nightshift_core::jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
 pub use bad::Bad;
+pub use canonical::canonical_hash;
 
 /// For maps that are asked once or more for every line.
 pub(crate) type Hashing = foldhash::fast::FixedState;

@@ -111,13 +111,18 @@ fn day_start(date: [u8; 10]) -> Option<i64> {
 /// the year 5138), and each further unit is a thousand times larger.
 fn epoch(raw: &[u8]) -> Option<i64> {
     let whole = fixed(raw, 0)?;
+    let digits = !raw.contains(&b'.') && !raw.iter().any(|byte| matches!(byte, b'e' | b'E'));
     let scale = match whole.unsigned_abs() {
         0..=99_999_999_999 => 6,
         100_000_000_000..=99_999_999_999_999 => 3,
         100_000_000_000_000..=99_999_999_999_999_999 => 0,
         _ => -3,
     };
-    fixed(raw, scale)
+    match scale {
+        // Whole numbers need not be read again.
+        6 | 3 | 0 if digits => whole.checked_mul(10_i64.pow(scale as u32)),
+        _ => fixed(raw, scale),
+    }
 }
 
 #[cfg(test)]

@@ -10,12 +10,12 @@ use std::borrow::Cow;
 pub(super) fn text(raw: &[u8]) -> Cow<'_, str> {
     let inner = match raw {
         [b'"', inner @ .., b'"'] => inner,
-        other => return String::from_utf8_lossy(other),
+        other => other,
     };
-    if memchr::memchr(b'\\', inner).is_none() {
-        return String::from_utf8_lossy(inner);
+    if inner.len() < raw.len() && memchr::memchr(b'\\', inner).is_some() {
+        return Cow::Owned(unescape(inner));
     }
-    Cow::Owned(unescape(inner))
+    std::str::from_utf8(inner).map_or_else(|_| String::from_utf8_lossy(inner), Cow::Borrowed)
 }
 
 fn unescape(inner: &[u8]) -> String {

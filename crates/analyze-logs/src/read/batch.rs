@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::line::{Bad, Entry, Hashing, Kind, Reader, Repair};
+use crate::line::{Bad, Entry, Hashing, Kind, Reader, Repair, canonical_hash};
 
 use super::Window;
 use super::source::Chunk;
@@ -19,7 +19,7 @@ pub struct Step {
     pub task: u32,
     /// Hash of its task's, session's or trace's id; 0 without one.
     pub group: u64,
-    /// Hash of its arguments; 0 without any.
+    /// Hash of its arguments, whatever the order of their keys; 0 without any.
     pub args: u64,
     /// Microseconds; `u64::MAX` without a duration.
     pub duration_us: u64,
@@ -222,7 +222,7 @@ fn step(
         op,
         task,
         group: entry.group.map_or(0, hash),
-        args: entry.params.map_or(0, hash),
+        args: entry.params.map_or(0, canonical_hash),
         duration_us: entry.duration_us.unwrap_or(u64::MAX),
         cost_nano: entry.cost_nano.unwrap_or(i64::MIN),
         prompt_tokens: entry.prompt_tokens,

@@ -108,6 +108,12 @@ impl Cell {
 
     /// Adds the calls of another cell.
     pub fn absorb(&mut self, other: &Self) {
+        self.count(other);
+        self.sketch.absorb(&other.sketch);
+    }
+
+    /// Adds everything but the sketch.
+    fn count(&mut self, other: &Self) {
         self.calls += other.calls;
         self.errors += other.errors;
         self.timeouts += other.timeouts;
@@ -122,7 +128,6 @@ impl Cell {
             (Some(a), Some(b)) => Some((a.0.min(b.0), a.1.max(b.1))),
             (a, b) => a.or(b),
         };
-        self.sketch.absorb(&other.sketch);
     }
 
     /// A quantile of the durations in milliseconds.
@@ -166,9 +171,23 @@ impl Series {
     pub fn total(&self) -> Cell {
         let mut total = Cell::default();
         for cell in &self.cells {
-            total.absorb(cell);
+            total.count(cell);
         }
+        total.sketch = Sketch::sum(self.cells.iter().map(|cell| &cell.sketch));
         total
+    }
+
+    /// Cells that are ascending by hour.
+    pub(crate) fn of(cells: Vec<Cell>) -> Self {
+        Self { cells, ..Self::default() }
+    }
+
+    /// These cells and those, which are ascending by hour.
+    pub(crate) fn joined(mut self, cells: &[Cell]) -> Vec<Cell> {
+        for cell in cells {
+            self.cell(cell.hour).0.absorb(cell);
+        }
+        self.cells
     }
 
     /// Joins the cells before `hour` to days.
@@ -306,18 +325,13 @@ impl Tally {
         self.cells = self.series.iter().map(|series| series.cells.len()).sum();
     }
 
-    /// Appends cells of an operation, whose hours follow those that are there.
+    /// Takes over cells of an operation that has none yet.
     pub(crate) fn extend(&mut self, op: usize, span: Option<(i64, i64)>, cells: Vec<Cell>) {
         if self.series.len() <= op {
             self.series.resize_with(op + 1, Series::default);
         }
         self.series[op].span = join(self.series[op].span, span);
         self.series[op].cells.extend(cells);
-    }
-
-    /// Makes good what [`Self::extend`] leaves undone.
-    pub(crate) fn settle(&mut self) {
-        self.days_until(self.days_before);
     }
 
     fn example(&mut self, example: Example) {

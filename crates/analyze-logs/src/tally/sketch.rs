@@ -60,6 +60,18 @@ impl Sketch {
         });
     }
 
+    /// The sum of many, each looked at once.
+    pub fn sum<'a>(sketches: impl IntoIterator<Item = &'a Self>) -> Self {
+        let mut counts = vec![0_u32; usize::from(bucket(MOST)) + 1];
+        for &(bucket, count) in sketches.into_iter().flat_map(|sketch| &sketch.0) {
+            if let Some(sum) = counts.get_mut(usize::from(bucket)) {
+                *sum = sum.saturating_add(count);
+            }
+        }
+        let counted = counts.into_iter().enumerate().filter(|(_, count)| *count > 0);
+        Self(counted.map(|(bucket, count)| (bucket as u16, count)).collect())
+    }
+
     /// How many durations were counted.
     pub fn count(&self) -> u64 {
         self.0.iter().map(|(_, count)| u64::from(*count)).sum()
@@ -152,7 +164,8 @@ mod tests {
             };
             let mut merged = sketch(&left);
             merged.absorb(&sketch(&right));
-            prop_assert_eq!(merged, sketch(&[left, right].concat()));
+            prop_assert_eq!(&merged, &sketch(&[&left[..], &right[..]].concat()));
+            prop_assert_eq!(merged, Sketch::sum(&[sketch(&left), sketch(&right)]));
         }
     }
 }

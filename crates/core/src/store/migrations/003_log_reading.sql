@@ -12,8 +12,9 @@ CREATE TABLE log_files (
     torn INTEGER NOT NULL CHECK (torn IN (0, 1)), seen_at TEXT NOT NULL
 ) STRICT;
 CREATE INDEX log_files_scan ON log_files(scan);
--- The hours of one operation on one day (UTC; the day of calls without a time is -2147483648).
+-- The hours of one operation on one day (UTC); the day of calls without a time is -2147483648, and under the
+-- day 2147483647 lies the sum of all days, which is enough for most questions.
 CREATE TABLE log_cells (
     scan INTEGER NOT NULL REFERENCES log_scans(id) ON DELETE CASCADE, operation TEXT NOT NULL, day INTEGER NOT NULL,
-    first_at INTEGER, last_at INTEGER, cells BLOB NOT NULL, PRIMARY KEY (scan, operation, day)
+    first_at INTEGER, last_at INTEGER, cells BLOB NOT NULL, PRIMARY KEY (scan, day, operation)
 ) STRICT, WITHOUT ROWID;
