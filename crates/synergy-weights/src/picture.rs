@@ -1,15 +1,10 @@
 //! The weights over their changes as a picture: SVG, written by hand. Same log, same bytes.
-//! The weights over their changes as a picture: SVG, written by hand, and that SVG as PNG. Same log,
-//! same bytes.
 
 use std::fmt::Write;
 
 use nightshift_core::jiff;
 use nightshift_core::synergy::METRICS;
 use nightshift_core::synergy::log::Entry;
-use nightshift_core::{Failure, jiff};
-
-use crate::raster;
 
 /// Width and height, in SVG units.
 const SIZE: (f64, f64) = (820.0, 440.0);
@@ -73,11 +68,6 @@ pub(crate) fn svg(entries: &[Entry]) -> String {
     out
 }
 
-/// The picture as PNG.
-pub(crate) fn png(entries: &[Entry]) -> Result<Vec<u8>, Failure> {
-    raster::png(&svg(entries))
-}
-
 fn subtitle(entries: &[Entry]) -> String {
     let day = |entry: &Entry| {
         let at = jiff::Timestamp::from_microsecond((entry.timestamp * 1e6) as i64).unwrap_or_default();
@@ -111,8 +101,6 @@ fn text(out: &mut String, (x, y): (f64, f64), size: f64, (colour, anchor): (&str
 
 #[cfg(test)]
 mod tests {
-    use resvg::tiny_skia::Pixmap;
-
     use super::*;
 
     fn entries(count: usize) -> Vec<Entry> {

@@ -166,7 +166,7 @@ impl Options {
             "SYNERGY_HIDDEN_SIZE" => self.hidden = whole(1, 1024, "a whole number from 1 to 1024")?,
             "SYNERGY_LAYERS" => self.layers = whole(1, 8, "a whole number from 1 to 8")?,
             "SYNERGY_TARGET_SYNC" => {
-                self.target_sync = whole(1, 1_000_000, "a whole number from 1 to 1000000")? as u64
+                self.target_sync = whole(1, 1_000_000, "a whole number from 1 to 1000000")? as u64;
             }
             "SYNERGY_TRAIN_INTERVAL" => {
                 self.train_interval = whole(1, 1_000_000, "a whole number from 1 to 1000000")? as u64;

@@ -81,7 +81,7 @@ fn killed_between_any_two_writes_it_is_as_if_it_had_not_been() {
             .unwrap()
             .iter()
             .filter_map(|path| path.file_name()?.to_str().map(str::to_owned))
-            .filter(|name| name.ends_with(".next") || name.ends_with(".intent"))
+            .filter(|name| name.contains(".next") || name.contains(".intent"))
             .collect();
         assert!(left.is_empty(), "{left:?}");
     }

@@ -73,8 +73,8 @@ fn a_change_of_the_rules_is_noticed_and_followed() {
 #[test]
 fn effects_come_with_sign_error_and_words() {
     let learned = learn(Kind::ActorCritic, false, 0, &World::new(5, 0.3).rows(1000));
-    for i in 0..7 {
-        assert!((learned.signed[i] - BETA[i]).abs() < 4.0 * learned.stderr[i], "{i}: {learned:?}");
+    for (i, beta) in BETA.into_iter().enumerate() {
+        assert!((learned.signed[i] - beta).abs() < 4.0 * learned.stderr[i], "{i}: {learned:?}");
         assert!((learned.z[i] - learned.signed[i] / learned.stderr[i]).abs() < 1e-12);
     }
     // Noise of variance 2.9 and an explained share of each metric of its own of 0.64 at least.
@@ -103,7 +103,9 @@ fn the_size_of_units_does_not_matter() {
 #[test]
 fn a_metric_that_never_varies_keeps_its_weight() {
     let mut rows = World::new(7, 0.3).rows(300);
-    rows.iter_mut().for_each(|row| row.deltas[4] = 0.25);
+    for row in &mut rows {
+        row.deltas[4] = 0.25;
+    }
     let options = Options::default();
     let learned = Session::start([1.2, 0.8, 1.0, 1.0, 1.7, 1.0, 1.0], &options).observe(&rows).unwrap();
     assert!((learned.weights[4] - 1.7).abs() < 1e-12);

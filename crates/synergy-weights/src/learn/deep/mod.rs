@@ -232,7 +232,7 @@ impl Round<'_> {
     /// did not take.
     fn actor(&mut self, actor: &mut ActorCritic) -> Result<Vector> {
         let states: Vec<f32> =
-            self.resamples.iter().flat_map(|r| r.correlations()).map(|c| c as f32).collect();
+            self.resamples.iter().flat_map(Moments::correlations).map(|c| c as f32).collect();
         let reach = if self.alone() { REACH.0 } else { REACH.1 };
         let centre = self.centre;
         let place =
