@@ -29,7 +29,8 @@ fn is(file: &Path, extension: &str) -> bool {
     file.extension().is_some_and(|found| found.eq_ignore_ascii_case(extension))
 }
 
-fn png(svg: &str) -> Result<Vec<u8>, Failure> {
+/// A picture of any size as PNG, two pixels a unit.
+pub(crate) fn png(svg: &str) -> Result<Vec<u8>, Failure> {
     let mut fonts = fontdb::Database::new();
     fonts.load_font_data(epaint_default_fonts::UBUNTU_LIGHT.to_vec());
     fonts.set_sans_serif_family("Ubuntu");

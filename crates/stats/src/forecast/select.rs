@@ -1,6 +1,7 @@
 //! Which model a series deserves: differencing by KPSS, orders by AICc, outliers, and rules for short series.
 
 use super::fit::{Effort, Fitted, Shape, Starts, at, fit, innovations};
+use super::legacy::LEGACY_ALPHA;
 use super::polynomial::roots_beyond;
 use super::scaled::Scaled;
 use crate::describe::quantile_of_sorted;
@@ -64,9 +65,13 @@ pub(super) fn naive(series: &Scaled) -> Fitted {
     at(&series.values, shape, Vec::new(), Vec::new(), series.floor)
 }
 
-/// Exponential smoothing with fitted alpha: ARIMA(0,1,1) with its coefficient alpha - 1 in [-1, 0] (Muth 1960).
+/// Exponential smoothing with fitted alpha: ARIMA(0,1,1) with its coefficient alpha - 1 in [-1, 0] (Muth 1960). Below
+/// 8 observations the documents' alpha is as good as any.
 pub(super) fn smoothing(series: &Scaled) -> Fitted {
     let shape = Shape { p: 0, d: 1, q: 1, constant: false };
+    if series.observed < LAST_VALUE_BELOW {
+        return at(&series.values, shape, Vec::new(), vec![LEGACY_ALPHA - 1.0], series.floor);
+    }
     let starts = Starts::new(&series.values, 1, 0, 1);
     let free = fit(&series.values, shape, &starts, series.floor, Effort::Full);
     let alpha_minus_one = free.ma[0].min(0.0);

@@ -218,6 +218,8 @@ fn ema_fits_its_alpha_and_the_legacy_one_does_not() {
     assert!(1.0 + ema.model.ma[0] > 0.8, "a random walk is smoothed little");
     let ema = forecast(&noise(12, 150), Method::Ema, 1, 0.95).unwrap();
     assert!(1.0 + ema.model.ma[0] < 0.2, "noise is smoothed much");
+    let few = forecast(&[1.0, 2.0, 3.0, 4.0], Method::Ema, 1, 0.95).unwrap();
+    assert_eq!(few.model.ma, [0.3 - 1.0], "four values fit nothing");
     assert_eq!(legacy_ema(&[1.0, 2.0, 3.0, 4.0]), 2.467);
     assert_eq!(legacy_ema(&[0.5, 1.0, 1.5, 2.0]), 1.2335);
     assert_eq!(legacy_ema(&[9.0, 1.0, 2.0, f64::NAN, 3.0, 4.0, 4.0]), legacy_ema(&[1.0, 2.0, 3.0, 4.0, 4.0]));

@@ -88,11 +88,13 @@ impl Panel {
         let first = self.history.iter().position(|(at, _)| *at == piece[0].0).unwrap_or(0);
         let drawn: Vec<(f64, f64)> =
             piece.iter().enumerate().map(|(i, (_, y))| (place.x(first + i), place.y(*y))).collect();
-        let _ = writeln!(
-            out,
-            "<polyline points=\"{}\" fill=\"none\" stroke=\"{PAST}\" stroke-width=\"1.6\" stroke-linejoin=\"round\"/>",
-            points(&drawn)
-        );
+        if drawn.len() > 1 {
+            let _ = writeln!(
+                out,
+                "<polyline points=\"{}\" fill=\"none\" stroke=\"{PAST}\" stroke-width=\"1.6\" stroke-linejoin=\"round\"/>",
+                points(&drawn)
+            );
+        }
         for ((x, y), (at, _)) in drawn.iter().zip(piece) {
             if self.outliers.contains(at) {
                 let _ = writeln!(
@@ -141,7 +143,11 @@ impl Scale {
         // Values near the largest double would overflow in the differences below.
         let all = all.map(|y| y.clamp(-1e300, 1e300));
         let (low, high) = all.fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), y| (a.min(y), b.max(y)));
-        let room = if high > low { high - low } else { high.abs().max(1.0) };
+        let room = match (high - low, high.abs()) {
+            (spread, _) if spread > 0.0 => spread,
+            (_, size) if size > 0.0 => size,
+            _ => 1.0,
+        };
         let step = nice(room / 4.0);
         let (low, high) = ((low / step).floor() * step, (high / step).ceil() * step);
         let high = if high > low { high } else { low + step };

@@ -1,8 +1,9 @@
-//! `predict`: a forecast of one series with intervals and a picture.
+//! `predict`: forecasts of one series, or of the metrics of a history, with intervals and a picture.
 //!
 //! Reads what it is told and writes nothing but the picture. Bad lines are named, exit 4; no value at all is exit 3.
 
 mod chart;
+mod history;
 mod input;
 mod method;
 mod report;
@@ -23,8 +24,17 @@ use report::Report;
 #[derive(Debug, Args)]
 pub struct Arguments {
     /// The series: one value per line, the oldest first; an empty line is a missing value
-    #[arg(long, value_name = "FILE.csv")]
-    series: PathBuf,
+    #[arg(long, value_name = "FILE.csv", conflicts_with_all = ["history", "metric", "scope"])]
+    series: Option<PathBuf>,
+    /// A synergy history (.db or .json) [default: the configured one]
+    #[arg(long, value_name = "FILE")]
+    history: Option<PathBuf>,
+    /// Metric of the history (`roi` and `synergy_roi` are the same), or all
+    #[arg(long, value_name = "NAME", default_value = "all")]
+    metric: String,
+    /// Rows of the history: all, or one source's
+    #[arg(long, value_name = "SOURCE", default_value = "all")]
+    scope: String,
     /// Values to forecast
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=10_000))]
     horizon: u16,
@@ -86,19 +96,24 @@ pub fn run(ctx: &Ctx, arguments: Arguments) -> Result<Outcome, Failure> {
         reports.push(report);
     }
     let drawn = draw(&arguments, &name, panels, ctx)?;
-    Ok(report::outcome(reports, arguments.plot, drawn, true))
+    let single = arguments.series.is_some() || arguments.metric != "all";
+    Ok(report::outcome(reports, arguments.plot, drawn, single))
 }
 
 /// The input's file and its series.
 fn gather(ctx: &Ctx, arguments: &Arguments) -> Result<(PathBuf, Vec<Series>), Failure> {
-    Ok((arguments.series.clone(), vec![input::series(&arguments.series, ctx)?]))
+    match &arguments.series {
+        Some(file) => Ok((file.clone(), vec![input::series(file, ctx)?])),
+        None => history::series(ctx, arguments.history.as_deref(), &arguments.metric, &arguments.scope),
+    }
 }
 
 fn method_for(ctx: &Ctx, arguments: &Arguments, series: &Series) -> Result<Method, Failure> {
     if let Some(Order([p, d, q])) = arguments.order {
         return Ok(Method::Order { p, d, q, drift: arguments.drift });
     }
-    method::choose(arguments.method, &ctx.env, Method::Arima, series.observed())
+    let default = if arguments.series.is_some() { Method::Arima } else { Method::Ema };
+    method::choose(arguments.method, &ctx.env, default, series.observed())
 }
 
 fn forecasted(arguments: &Arguments, series: &Series, how: &How) -> Result<Forecast, Failure> {

@@ -94,14 +94,17 @@ impl Report {
     pub(crate) fn title(&self) -> String {
         let [p, d, q] = self.order;
         let drift = if d == 1 && self.model.constant != 0.0 { " with drift" } else { "" };
-        format!("{}: ARIMA({p},{d},{q}){drift}, {}, {} values", self.name, self.rule, self.observed)
+        let values = if self.observed == 1 { "value" } else { "values" };
+        let odd = match self.outliers.len() {
+            0 => String::new(),
+            1 => ", 1 outlier left out".into(),
+            more => format!(", {more} outliers left out"),
+        };
+        format!("{}: ARIMA({p},{d},{q}){drift}, {}, {} {values}{odd}", self.name, self.rule, self.observed)
     }
 
     fn text(&self, plot: bool) -> String {
         let mut text = self.title();
-        if !self.outliers.is_empty() {
-            text.push_str(&format!(", {} taken for outliers", self.outliers.len()));
-        }
         if plot {
             text.push_str(&format!("\n  {}", self.spark));
         }

@@ -163,3 +163,39 @@ fn pictures_are_drawn_where_they_are_asked_for() {
     home.run(PROGRAM, &["predict", "--series", "series.csv", "--plot-out", "dry.png", "--dry-run"]).expect(0);
     assert!(!home.path().join("dry.png").exists());
 }
+
+#[test]
+fn a_history_gives_one_forecast_a_metric() {
+    let mut home = home();
+    let row = |t: i32| match t {
+        3 => r#"{"synergy_roi": "soon", "synergy_efficiency": 0.5}"#.to_owned(),
+        _ => format!(
+            r#"{{"synergy_roi": {}, "synergy_efficiency": 0.5, "note": "text"}}"#,
+            f64::from(t * 7 % 5) / 10.0
+        ),
+    };
+    let rows = |n: i32| format!("[{}, 17]", (0..n).map(row).collect::<Vec<_>>().join(", "));
+    home.write("h.json", &rows(13));
+    let all = ["predict", "--history", "h.json", "--horizon", "2", "--json"];
+    let ran = home.run(PROGRAM, &all).expect(0).json();
+    let metrics = ran["metrics"].as_object().unwrap();
+    assert_eq!(metrics.keys().collect::<Vec<_>>(), ["synergy_efficiency", "synergy_roi"]);
+    let roi = &metrics["synergy_roi"];
+    assert_eq!(
+        (roi["observed"].as_u64(), roi["missing"].as_u64()),
+        (Some(12), Some(2)),
+        "text and a row of no object"
+    );
+    assert_eq!((roi["rule"].as_str(), numbers(&roi["order"])), (Some("ema"), vec![0.0, 1.0, 1.0]));
+    assert_eq!(numbers(&metrics["synergy_efficiency"]["forecast"]), [0.5, 0.5]);
+    let one = ["predict", "--history", "h.json", "--metric", "roi", "--json"];
+    assert_eq!(home.run(PROGRAM, &one).expect(0).json()["name"], "synergy_roi");
+    let unknown = home.run(PROGRAM, &["predict", "--history", "h.json", "--metric", "luck"]).expect(3);
+    assert!(unknown.stderr.contains("synergy_efficiency, synergy_roi"), "{}", unknown.stderr);
+    home.set("SANDBOX_SYNERGY_MODEL", "arima");
+    assert_eq!(home.run(PROGRAM, &one).expect(0).json()["rule"], "short series");
+    home.write("h.json", &rows(11));
+    assert_eq!(home.run(PROGRAM, &one).expect(0).json()["rule"], "ema", "ten values are not enough history");
+    home.run(PROGRAM, &[&all[..], &["--plot-out", "all.svg"]].concat()).expect(0);
+    assert_eq!(home.read("all.svg").matches("<polygon").count(), 2, "one panel a metric");
+}
