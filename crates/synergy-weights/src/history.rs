@@ -8,8 +8,8 @@ use nightshift_core::synergy::log::{self, Entry};
 use nightshift_core::{Ctx, Failure, Outcome, files};
 use serde_json::json;
 
-use crate::picture;
 use crate::place::log_file;
+use crate::{picture, raster};
 
 /// Columns of a line in the terminal.
 const COLUMNS: usize = 46;
@@ -61,11 +61,8 @@ fn entries(entries: &[Entry]) -> Vec<serde_json::Value> {
 
 fn draw(ctx: &Ctx, log: &Path, entries: &[Entry], out: Option<&Path>) -> Result<PathBuf, Failure> {
     let file = out.map_or_else(|| log.with_file_name("synergy_weights.svg"), Path::to_owned);
-    let bytes = match file.extension().and_then(|extension| extension.to_str()) {
-        Some("svg") => picture::svg(entries).into_bytes(),
-        Some("png") => picture::png(entries)?,
-        _ => return Err(Failure::usage(format!("{} is neither .svg nor .png", file.display()))),
-    };
+    raster::check(&file)?;
+    let bytes = raster::bytes(&file, &picture::svg(entries))?;
     if !ctx.dry_run {
         files::write_atomic(&file, &bytes)?;
     }

@@ -1,15 +1,12 @@
-//! The weights over their changes as a picture: SVG, written by hand, and that SVG as PNG. Same log,
-//! same bytes.
+//! The weights over their changes as a picture: SVG, written by hand. Same log, same bytes.
 
 use std::fmt::Write;
 
+use nightshift_core::jiff;
 use nightshift_core::synergy::METRICS;
 use nightshift_core::synergy::log::Entry;
-use nightshift_core::{Failure, jiff};
 
-use crate::raster;
-
-/// Width and height, in SVG units; the PNG has twice as many pixels.
+/// Width and height, in SVG units.
 const SIZE: (f64, f64) = (820.0, 440.0);
 /// Left, top, right and bottom edge of the plot.
 const PLOT: (f64, f64, f64, f64) = (52.0, 84.0, 640.0, 388.0);
@@ -71,11 +68,6 @@ pub(crate) fn svg(entries: &[Entry]) -> String {
     out
 }
 
-/// The picture as PNG.
-pub(crate) fn png(entries: &[Entry]) -> Result<Vec<u8>, Failure> {
-    raster::png(&svg(entries))
-}
-
 fn subtitle(entries: &[Entry]) -> String {
     let day = |entry: &Entry| {
         let at = jiff::Timestamp::from_microsecond((entry.timestamp * 1e6) as i64).unwrap_or_default();
@@ -109,8 +101,6 @@ fn text(out: &mut String, (x, y): (f64, f64), size: f64, (colour, anchor): (&str
 
 #[cfg(test)]
 mod tests {
-    use resvg::tiny_skia::Pixmap;
-
     use super::*;
 
     fn entries(count: usize) -> Vec<Entry> {
@@ -141,12 +131,5 @@ mod tests {
         let mut heights = label_heights(&[388.0; 7]);
         heights.sort_by(f64::total_cmp);
         assert!(heights.windows(2).all(|pair| pair[1] - pair[0] >= 16.9) && heights[6] < SIZE.1);
-    }
-
-    #[test]
-    fn the_png_has_letters() {
-        let pixels = Pixmap::decode_png(&png(&entries(3)).unwrap()).unwrap();
-        assert_eq!((pixels.width(), pixels.height()), (1640, 880));
-        assert!(pixels.pixels().iter().filter(|pixel| pixel.red() < 100).count() > 300);
     }
 }

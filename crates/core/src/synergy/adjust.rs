@@ -144,8 +144,9 @@ fn least_squares(patches: &[Patch]) -> Values {
                 let cosine = 1.0 / tangent.hypot(1.0);
                 let sine = cosine * tangent;
                 let turn = |a: f64, b: f64| (cosine * a - sine * b, sine * a + cosine * b);
-                for row in 0..patches.len() {
-                    (columns[i][row], columns[j][row]) = turn(columns[i][row], columns[j][row]);
+                let (before, rest) = columns.split_at_mut(j);
+                for (a, b) in before[i].iter_mut().zip(&mut rest[0]) {
+                    (*a, *b) = turn(*a, *b);
                 }
                 for row in &mut rotation {
                     (row[i], row[j]) = turn(row[i], row[j]);

@@ -75,7 +75,7 @@ impl Start {
                     env::DEFAULT_SYNERGY_WEIGHTS,
                 ),
                 Err(why) => {
-                    start.notes.push(format!("{} is passed over: {why}", env::DEFAULT_SYNERGY_WEIGHTS))
+                    start.notes.push(format!("{} is passed over: {why}", env::DEFAULT_SYNERGY_WEIGHTS));
                 }
             }
         }

@@ -59,19 +59,16 @@ pub fn read(path: &Path, start: &Start) -> Result<Loaded, Failure> {
     let mut notes = start.notes.clone();
     let (whole, source, damaged) = match read_object(path)? {
         Ok(whole) => (whole, Source::File, false),
-        Err(why) => match backup(path) {
-            Some((place, whole)) => {
-                notes.push(format!("{} {why}; {} is used", path.display(), place.display()));
+        Err(why) => {
+            let place = path.display();
+            if let Some((copy, whole)) = backup(path) {
+                notes.push(format!("{place} {why}; {} is used", copy.display()));
                 (whole, Source::Backup, true)
-            }
-            None => {
-                notes.push(format!(
-                    "{} {why}: invalid synergy weight data, defaults are used",
-                    path.display()
-                ));
+            } else {
+                notes.push(format!("{place} {why}: invalid synergy weight data, defaults are used"));
                 (Map::new(), Source::File, true)
             }
-        },
+        }
     };
     let (mut weights, mut sources) = (start.weights, start.sources.clone());
     let (mut missing, mut bad) = (Vec::new(), Vec::new());

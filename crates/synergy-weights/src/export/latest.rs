@@ -64,6 +64,11 @@ impl Latest {
         Self { path, clock, limit, state: Mutex::default() }
     }
 
+    /// The file.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Looks, and says what is known.
     pub(crate) fn look(&self) -> View {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);

@@ -4,21 +4,23 @@ mod latest;
 mod page;
 mod server;
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
 use nightshift_core::clock::Clock;
-use nightshift_core::{Ctx, Failure, Outcome};
+use nightshift_core::{Ctx, Failure, Outcome, env};
 use serde_json::json;
 
 use crate::audit::Audit;
+use crate::auto;
 use crate::place::history_file;
 
 pub(crate) use latest::Latest;
-pub(crate) use server::{Pages, Server, listen};
+pub(crate) use page::{Sample, sample};
+pub(crate) use server::{More, Pages, Server, listen};
 
 /// Arguments of `export-metrics`.
 #[derive(Debug, Args)]
@@ -54,25 +56,20 @@ pub fn start_exporter(
     port: u16,
     interval: Duration,
 ) -> Result<Exporter, Failure> {
-    Exporter::start(history, host, port, interval, &Clock::new(None))
+    Exporter::start(listen(host, port)?, history, interval, &Clock::new(None), None)
 }
 
 impl Exporter {
     fn start(
+        listener: TcpListener,
         history: &Path,
-        host: &str,
-        port: u16,
         interval: Duration,
         clock: &Clock,
+        more: Option<More>,
     ) -> Result<Self, Failure> {
         let latest = Arc::new(Latest::new(history.to_owned(), clock.clone(), interval));
-        let listener = listen(host, port)?;
-        let pages = Pages {
-            latest: Some(Arc::clone(&latest)),
-            more: None,
-            clock: clock.clone(),
-            since: clock.elapsed(),
-        };
+        let pages =
+            Pages { latest: Some(Arc::clone(&latest)), more, clock: clock.clone(), since: clock.elapsed() };
         Ok(Self { server: Some(Server::start(listener, pages)?), latest })
     }
 
@@ -111,9 +108,12 @@ pub(crate) fn run(ctx: &Ctx, arguments: &Arguments) -> Result<Outcome, Failure> 
             Outcome::done(&json!({"history": history, "host": host, "port": port}), text).status("planned")
         );
     }
-    let exporter = Exporter::start(&history, host, port, interval, &ctx.clock).inspect_err(|failure| {
+    let listener = listen(host, port).inspect_err(|failure| {
         audit.record("exporter_start_failed", json!({"error": failure.chain()}));
     })?;
+    let train = ctx.env.get(env::AUTO_TRAIN_SYNERGY) == Some("1");
+    let (trainer, more) = if train { auto::beside(ctx, &history)? } else { (None, None) };
+    let exporter = Exporter::start(listener, &history, interval, &ctx.clock, more)?;
     announce(ctx, exporter.address(), &history);
     audit.record("exporter_started", json!({"address": exporter.address().to_string()}));
     let mut reads = 0_u64;
@@ -124,6 +124,9 @@ pub(crate) fn run(ctx: &Ctx, arguments: &Arguments) -> Result<Outcome, Failure> 
     let view = exporter.latest.look();
     let address = exporter.address().to_string();
     exporter.stop()?;
+    if let Some(trainer) = trainer {
+        trainer.join().map_err(|_| Failure::failed("the trainer broke down"))?;
+    }
     let report = json!({
         "address": address, "history": history, "looks": reads, "failures": view.failures,
         "seconds": ctx.clock.elapsed().as_secs_f64(),

@@ -85,6 +85,11 @@ impl Server {
         self.address
     }
 
+    /// False once it ended by itself.
+    pub(crate) fn is_running(&self) -> bool {
+        !self.thread.is_finished()
+    }
+
     /// Ends it; requests under way are answered.
     pub(crate) fn stop(self) -> Result<(), Failure> {
         self.shutdown.fire();

@@ -97,8 +97,11 @@ fn parts(scored: &Scored) -> String {
     parts.iter().map(|(name, value)| format!("{name} {value:+.3}")).collect::<Vec<_>>().join(", ")
 }
 
+/// A candidate and its line.
+type Candidate = (usize, Map<String, Value>);
+
 /// Objects of a JSON Lines file; a line that is none is named and stops the ranking: a candidate must not be missed.
-fn lines(file: &Path) -> Result<Vec<(usize, Map<String, Value>)>, Failure> {
+fn lines(file: &Path) -> Result<Vec<Candidate>, Failure> {
     let text = files::read_text(file)?;
     let mut found = Vec::new();
     for (number, line) in (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty()) {
@@ -126,7 +129,7 @@ fn records(file: &Path) -> Result<Vec<Map<String, Value>>, Failure> {
     let from_database = || {
         let connection = Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
         let mut statement = connection.prepare("SELECT * FROM composite_history ORDER BY id")?;
-        let names: Vec<String> = statement.column_names().into_iter().map(str::to_owned).collect();
+        let names: Vec<String> = statement.column_names().map(str::to_owned).collect();
         let object = |row: &Row<'_>| -> nightshift_core::rusqlite::Result<Map<String, Value>> {
             let mut object = Map::new();
             for (index, name) in names.iter().enumerate() {

@@ -78,7 +78,7 @@ fn plots_in_the_terminal_and_as_pictures() {
         home.run(PROGRAM, &["history", "--plot-out", "x.gif"])
             .expect(2)
             .stderr
-            .contains("neither .svg nor .png")
+            .contains("x.gif: a picture is .svg or .png")
     );
 }
 
