@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use nightshift_core::files;
@@ -77,12 +78,10 @@ fn killed_between_any_two_writes_it_is_as_if_it_had_not_been() {
         let code = home.run(PROGRAM, ONCE).code;
         assert!(code == 0 || code == 3, "{code} after a kill at write {write}");
         assert_eq!(state(&home), expected, "killed at write {write}");
-        let left: Vec<String> = files::list(&home.path().join("sandbox_data"))
-            .unwrap()
-            .iter()
-            .filter_map(|path| path.file_name()?.to_str().map(str::to_owned))
-            .filter(|name| name.ends_with(".next") || name.ends_with(".intent"))
-            .collect();
+        let unfinished =
+            |path: &PathBuf| path.extension().is_some_and(|found| found == "next" || found == "intent");
+        let mut left = files::list(&home.path().join("sandbox_data")).unwrap();
+        left.retain(unfinished);
         assert!(left.is_empty(), "{left:?}");
     }
     assert!(kills >= 12, "{kills} kills");

@@ -153,7 +153,7 @@ fn a_history_that_comes_goes_and_is_replaced() {
     }
     files::copy(&other.path().join(DB), &home.path().join(DB)).unwrap();
     wait_until("the restored history", Duration::from_secs(10), || shown("synergy_roi 0.5"));
-    std::fs::write(home.path().join(DB), vec![b'x'; 5000]).unwrap();
+    files::write_atomic(&home.path().join(DB), &[b'x'; 5000]).unwrap();
     wait_until("the failure", Duration::from_secs(10), || {
         exporter
             .metrics()
