@@ -29,8 +29,7 @@ fn is(file: &Path, extension: &str) -> bool {
     file.extension().is_some_and(|found| found.eq_ignore_ascii_case(extension))
 }
 
-/// A picture of any size as PNG, two pixels a unit.
-pub(crate) fn png(svg: &str) -> Result<Vec<u8>, Failure> {
+fn png(svg: &str) -> Result<Vec<u8>, Failure> {
     let mut fonts = fontdb::Database::new();
     fonts.load_font_data(epaint_default_fonts::UBUNTU_LIGHT.to_vec());
     fonts.set_sans_serif_family("Ubuntu");
@@ -42,4 +41,23 @@ pub(crate) fn png(svg: &str) -> Result<Vec<u8>, Failure> {
         Pixmap::new(width, height).ok_or_else(|| Failure::failed("no memory for the picture"))?;
     resvg::render(&tree, Transform::from_scale(SCALE, SCALE), &mut pixels.as_mut());
     pixels.encode_png().or_fail(|| "the picture cannot be written as PNG".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_png_has_the_size_of_its_picture_and_letters() {
+        let drawn = |words: &str| {
+            let head = "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"200\" height=\"50\">";
+            let svg = format!("{head}<text x=\"9\" y=\"30\" font-size=\"20\">{words}</text></svg>");
+            Pixmap::decode_png(&bytes(Path::new("a.PNG"), &svg).unwrap()).unwrap()
+        };
+        let ink = |pixels: &Pixmap| pixels.pixels().iter().filter(|pixel| pixel.alpha() > 100).count();
+        let with = drawn("Nightshift");
+        assert_eq!((with.width(), with.height()), (400, 100));
+        assert!(ink(&with) > ink(&drawn(" ")) + 200);
+        assert!(check(Path::new("a.gif")).is_err() && check(Path::new("a")).is_err());
+    }
 }
