@@ -52,7 +52,11 @@ impl Interpreter {
             cost_nano,
             ..Entry::default()
         };
-        let Some(kind) = entry.kind else { return (entry, bad_time) };
+        let Some(kind) = entry.kind else {
+            // No call, yet its error may be one of many.
+            failure(fields, meaning, &mut entry);
+            return (entry, bad_time);
+        };
         entry.name = name(fields, kind);
         // A request without a length or an end is the first half of a pair: its other half counts.
         let ends = duration_us.is_some() || fields.get(Role::Success).is_some() || meaning.fails;

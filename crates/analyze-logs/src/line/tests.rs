@@ -159,6 +159,14 @@ fn what_counts_as_an_error() {
 }
 
 #[test]
+fn an_error_that_is_no_call() {
+    let entry = one(r#"{"event":"disk watch","level":"error","message":"no space left"}"#);
+    assert_eq!((entry.kind, entry.failed, entry.error.as_deref()), (None, true, Some("no space left")));
+    let entry = one(r#"{"event":"cache miss","level":"info"}"#);
+    assert!(!entry.failed);
+}
+
+#[test]
 fn bad_lines_have_classes() {
     for (line, bad) in [
         (r#"{"a": 1"#, Bad::Truncated),
