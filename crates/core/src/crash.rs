@@ -24,6 +24,7 @@ pub const POINTS: &[&str] = &[
     "deploy.watched",
     "deploy.reverting",
     "nightly.step_ended",
+    "commit.write",
 ];
 
 /// Which crash point is armed in this process.

@@ -48,9 +48,59 @@ variables! {
     ROLLBACK_THRESHOLD_LATENCY = "deploy.max_latency_ms";
     ROLLBACK_THRESHOLD_SUCCESS = "deploy.min_success_rate";
     MONITOR_DURATION = "deploy.watch_s";
+    SYNERGY_WEIGHT_FILE = "synergy.weights: the weights file (flag --path)";
+    SYNERGY_WEIGHTS_PATH = "the same, where SYNERGY_WEIGHT_FILE is not set";
+    SYNERGY_WEIGHT_ROI = "weight of roi, over what the weights file says (0-10); likewise the next six";
+    SYNERGY_WEIGHT_EFFICIENCY = "weight of efficiency";
+    SYNERGY_WEIGHT_RESILIENCE = "weight of resilience";
+    SYNERGY_WEIGHT_ANTIFRAGILITY = "weight of antifragility";
+    SYNERGY_WEIGHT_RELIABILITY = "weight of reliability";
+    SYNERGY_WEIGHT_MAINTAINABILITY = "weight of maintainability";
+    SYNERGY_WEIGHT_THROUGHPUT = "weight of throughput";
+    ALIGNMENT_BASELINE_METRICS_PATH = "file (.yml, .yaml, .json) whose `synergy_weights` are the start weights";
+    SANDBOX_SETTINGS_PATH = "settings file whose `default_synergy_weights` are the start weights otherwise";
+    SANDBOX_SETTINGS_YAML = "the same, where SANDBOX_SETTINGS_PATH is not set";
+    DEFAULT_SYNERGY_WEIGHTS = "start weights otherwise, as a JSON object";
+    SYNERGY_WEIGHTS_LR = "synergy.learning_rate";
+    SYNERGY_LEARNER = "synergy.learner";
+    SYNERGY_REPLAY_SIZE = "newest rows that a learner's replays draw from";
+    SYNERGY_BATCH_SIZE = "states in one step of a learner's network";
+    SYNERGY_GAMMA = "discount of the Q-learners";
+    SYNERGY_NOISE = "exploration of the learners, as a share of an action's range";
+    SYNERGY_HIDDEN_SIZE = "width of a hidden layer of a learner's networks";
+    SYNERGY_LAYERS = "hidden layers of a learner's networks";
+    SYNERGY_TARGET_SYNC = "steps between two copies of a Q-network into its target";
+    SYNERGY_TRAIN_INTERVAL = "rows between two rounds of a learner's training";
+    SYNERGY_OPTIMIZER = "optimiser of a learner's networks: adam or sgd";
+    AUTO_TRAIN_INTERVAL = "synergy.interval_s";
+    AUTO_TRAIN_SYNERGY = "export-metrics trains as well when 1";
+    EXPORT_SYNERGY_METRICS = "auto-train exports the history as well when 1";
+    SYNERGY_METRICS_PORT = "synergy.port; also of auto-train, unless it has --metrics-port";
+    METRICS_PORT = "port of auto-train where SYNERGY_METRICS_PORT is not set";
+    SYNERGY_EXPORTER_CHECK_INTERVAL = "synergy.check_interval_s";
+    SYNERGY_TRAINER_CHECK_INTERVAL = "seconds before a trainer that broke down is started again (default 10)";
+    SYNERGY_ALERT_THRESHOLD = "restarts above which an alert is sent (default 5)";
+    SYNERGY_WEIGHT_ALERT_THRESHOLD = "failed updates in a row from which alerts are errors (default 5)";
+    SAVE_SYNERGY_HISTORY = "record writes nothing when 0";
+    SANDBOX_CENTRAL_LOGGING = "exporter and trainer write audit lines when 1";
+    AUDIT_LOG_PATH = "file of the audit lines (default logs/audit.log)";
+    KAFKA_HOSTS = "audit lines are kept for Kafka in <audit log>.kafka as well";
+    SANDBOX_SYNERGY_MODEL = "arima: predict uses ARIMA from 11 values on, docs/forecast.md";
+    SYNERGY_FORECAST_METHOD = "method of predict: arima, ema, legacy or naive";
     XDG_CACHE_HOME = "where the demo keeps its trained models (default ~/.cache)";
     HOME = "the user's folder, where XDG_CACHE_HOME is not set";
 }
+
+/// The overrides of single synergy weights, in the order of [`crate::synergy::METRICS`].
+pub const SYNERGY_WEIGHTS: [&str; 7] = [
+    SYNERGY_WEIGHT_ROI,
+    SYNERGY_WEIGHT_EFFICIENCY,
+    SYNERGY_WEIGHT_RESILIENCE,
+    SYNERGY_WEIGHT_ANTIFRAGILITY,
+    SYNERGY_WEIGHT_RELIABILITY,
+    SYNERGY_WEIGHT_MAINTAINABILITY,
+    SYNERGY_WEIGHT_THROUGHPUT,
+];
 
 /// A snapshot of the environment, with `.env` underneath.
 #[derive(Clone, Default)]

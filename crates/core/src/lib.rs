@@ -4,6 +4,7 @@
 pub mod audit;
 pub mod cli;
 pub mod clock;
+pub mod commit;
 pub mod config;
 pub mod crash;
 pub mod ctx;

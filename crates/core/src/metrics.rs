@@ -44,6 +44,11 @@ metrics! {
         "Share of the newest harvest's failures that became training rows.";
     GATE_DECISIONS = "nightshift_gate_decisions_total", Counter, "Gate verdicts, by verdict.";
     POINTER_GENERATION = "nightshift_pointer_generation", Gauge, "Generation of the live pointer.";
+    SYNERGY_UPDATES = "synergy_weight_updates_total", Counter, "Trainings that wrote the synergy weights.";
+    SYNERGY_UPDATE_FAILURES = "synergy_weight_update_failures_total", Counter,
+        "Trainings that failed and left the synergy weights as they were.";
+    SYNERGY_UPDATE_ALERTS = "synergy_weight_update_alerts_total", Counter,
+        "Alerts sent because a training of the synergy weights failed.";
     NIGHTS = "nightshift_nights_total", Counter, "Nightly runs that ended, by result.";
 }
 
@@ -108,28 +113,4 @@ pub fn render(connection: &Connection) -> Result<String, Failure> {
         text.push_str(&family(metric.name, kind, metric.help, &samples));
     }
     Ok(text)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::ctx::Ctx;
-
-    #[test]
-    fn counters_add_and_gauges_replace() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut store = Ctx::for_test(dir.path()).store().unwrap();
-        for value in [1.0, 2.0] {
-            store
-                .write(|tx| {
-                    add(tx, GATE_DECISIONS, &label("verdict", "pa\"ss"), value)?;
-                    set(tx, TRAINING_LOSS, "", value)
-                })
-                .unwrap();
-        }
-        let text = render(store.read()).unwrap();
-        assert!(text.contains("nightshift_gate_decisions_total{verdict=\"pa\\\"ss\"} 3\n"), "{text}");
-        assert!(text.contains("# TYPE autogen_training_loss gauge\nautogen_training_loss 2\n"), "{text}");
-        assert!(text.contains("autogen_rollback_triggered_total 0\n"), "{text}");
-    }
 }

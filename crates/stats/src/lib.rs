@@ -10,14 +10,16 @@
 //! | [`eprocess`] | alarms that may be looked at after every observation |
 //! | [`calibrate`] | scores to probabilities, and how good the probabilities are |
 //! | [`describe`] | mean, variance, quantiles, bootstrap |
+//! | [`forecast`] | ARIMA by exact likelihood, exponential smoothing, short series |
 //! | [`rng`] | the small seeded generator that the above draw from |
 //! | [`special`] | normal, gamma and beta functions underneath |
 //!
-//! Bandits and forecasting belong beside these as modules of their own.
+//! Bandits belong beside these as a module of their own.
 
 pub mod calibrate;
 pub mod describe;
 pub mod eprocess;
+pub mod forecast;
 pub mod interval;
 pub mod paired;
 pub mod rng;

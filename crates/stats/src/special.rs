@@ -161,6 +161,19 @@ pub fn beta_quantile(a: f64, b: f64, p: f64) -> Result<f64> {
     Ok(x)
 }
 
+/// Quantile of Student's t with `freedom` degrees of freedom (not necessarily whole): the square of a t is a ratio
+/// that the beta distribution describes.
+///
+/// # Errors
+/// `p` outside of (0, 1); `freedom` not positive and finite.
+pub fn student_quantile(p: f64, freedom: f64) -> Result<f64> {
+    let p = open_unit("probability", p)?;
+    positive("degrees of freedom", freedom)?;
+    let part = beta_quantile(0.5, 0.5 * freedom, (2.0 * p - 1.0).abs())?;
+    let size = (freedom * part / (1.0 - part)).sqrt();
+    Ok(if p < 0.5 { -size } else { size })
+}
+
 /// P(X >= k) for X ~ Binomial(n, p), with p in [0, 1].
 ///
 /// # Errors

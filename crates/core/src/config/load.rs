@@ -129,6 +129,21 @@ fn apply_environment(config: &mut Config, environment: &Env) -> Result<(), Failu
     if let Some(limit) = number(environment, env::ROLLBACK_THRESHOLD_SUCCESS)? {
         deploy.min_success_rate = Some(limit);
     }
+    let synergy = &mut config.synergy;
+    set(&mut synergy.interval_s, number(environment, env::AUTO_TRAIN_INTERVAL)?);
+    set(&mut synergy.port, number(environment, env::SYNERGY_METRICS_PORT)?);
+    set(&mut synergy.check_interval_s, number(environment, env::SYNERGY_EXPORTER_CHECK_INTERVAL)?);
+    if let Some(rate) = number(environment, env::SYNERGY_WEIGHTS_LR)? {
+        synergy.learning_rate = Some(rate);
+    }
+    if let Some(learner) = environment.get(env::SYNERGY_LEARNER) {
+        synergy.learner = Some(learner.to_owned());
+    }
+    if let Some(path) =
+        environment.get(env::SYNERGY_WEIGHT_FILE).or(environment.get(env::SYNERGY_WEIGHTS_PATH))
+    {
+        synergy.weights = Some(path.into());
+    }
     if let Some(url) = environment.get(env::NOTIFICATION_WEBHOOK) {
         config.notify.webhook = Some(url.to_owned());
     }
@@ -166,6 +181,9 @@ fn check(config: &Config) -> Result<(), Failure> {
     positive("train.learning_rate", config.train.learning_rate)?;
     positive("train.num_epochs", config.train.num_epochs as f64)?;
     positive("serve.workers", config.serve.workers as f64)?;
+    positive("synergy.interval_s", config.synergy.interval_s)?;
+    positive("synergy.check_interval_s", config.synergy.check_interval_s)?;
+    positive("synergy.learning_rate", config.synergy.learning_rate.unwrap_or(1.0))?;
     positive("deploy.lease_s", config.deploy.lease_s)?;
     positive("deploy.latency_tolerance", config.deploy.latency_tolerance)?;
     for (name, alpha) in [

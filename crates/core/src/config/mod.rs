@@ -11,5 +11,5 @@ pub use forms::Ordered;
 pub use load::{load, nearest, parse};
 pub use schema::{
     Config, Council, Deploy, Dtype, Engine, Harvest, Keep, Member, MemberPrompt, Memory, Nightly, Notify,
-    Quantize, Rule, Scan, Schedule, Scorer, Serve, Train,
+    Quantize, Rule, Scan, Schedule, Scorer, Serve, Synergy, Train,
 };

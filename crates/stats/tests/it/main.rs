@@ -3,6 +3,7 @@
 mod alarms;
 mod calibration;
 mod describing;
+mod forecasts;
 mod golden;
 mod intervals;
 mod pairs;

@@ -80,3 +80,21 @@ proptest! {
         prop_assert!((0.0..=1.0).contains(&here) && next <= here + 1e-12);
     }
 }
+
+#[test]
+fn student_quantiles_match_the_tables() {
+    use nightshift_stats::special::student_quantile;
+    // Fisher and Yates, table III; the last is the normal limit.
+    for (p, freedom, want) in [
+        (0.975, 1.0, 12.7062047362),
+        (0.975, 4.0, 2.7764451052),
+        (0.95, 10.0, 1.8124611228),
+        (0.975, 1e7, 1.9599642217),
+    ] {
+        let got = student_quantile(p, freedom).unwrap();
+        assert!((got - want).abs() < 1e-7, "{p} {freedom}: {got}");
+    }
+    assert_eq!(student_quantile(0.5, 3.0).unwrap(), 0.0);
+    assert!(student_quantile(0.1, 3.0).unwrap() < 0.0);
+    assert!(student_quantile(0.9, 0.0).is_err() && student_quantile(1.0, 3.0).is_err());
+}

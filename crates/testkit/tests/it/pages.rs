@@ -8,7 +8,8 @@ use nightshift_testkit::binary;
 use crate::edges::root;
 
 /// The programs with a page of their own.
-const PROGRAMS: [&str; 7] = ["memory", "harvest", "train-lora", "serve", "deploy", "rollback", "nightly"];
+const PROGRAMS: [&str; 8] =
+    ["memory", "harvest", "train-lora", "serve", "deploy", "rollback", "nightly", "synergy-weights"];
 
 fn help(program: &str, words: &[&str]) -> String {
     let output = Command::new(binary(program)).args(words).arg("--help").output().unwrap();
