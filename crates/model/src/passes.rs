@@ -323,7 +323,7 @@ mod tests {
             let plan = passes(&batch, 1, Threads::new(threads), Limits::NONE);
             let mut ws = Workspace::<f32>::new(threads);
             let states = || vec![(); plan.workers()];
-            let bad = |pass: &Pass, _: &mut (), _: &mut Workspace<f32>| match pass.segments[..] {
+            let bad = |pass: &Pass, (): &mut (), _: &mut Workspace<f32>| match pass.segments[..] {
                 [2] => Err(ModelError::non_finite("x")),
                 _ => Ok(()),
             };
@@ -334,7 +334,7 @@ mod tests {
             );
             let stop = Stop::default();
             ws.set_stop(stop.clone());
-            let halt = |_: &Pass, _: &mut (), _: &mut Workspace<f32>| {
+            let halt = |_: &Pass, (): &mut (), _: &mut Workspace<f32>| {
                 stop.request();
                 Ok(())
             };

@@ -72,10 +72,10 @@ mod tests {
     #[test]
     fn an_inverse_inverts() {
         let (m, inv) = (example(), inverse(&example()));
-        for i in 0..COUNT {
+        for (i, row) in m.iter().enumerate() {
             for j in 0..COUNT {
-                let column = std::array::from_fn(|k| inv[k][j]);
-                assert!((dot(&m[i], &column) - f64::from(u8::from(i == j))).abs() < 1e-14);
+                let column = inv.map(|row| row[j]);
+                assert!((dot(row, &column) - f64::from(u8::from(i == j))).abs() < 1e-14);
             }
         }
     }
