@@ -331,7 +331,7 @@ mod tests {
             let told = footprint.workspace_bytes() as usize;
             let difference = told.abs_diff(held) as f64 / held as f64;
             let case = (threads, dropout, dora, checkpointing);
-            assert!(difference < 0.02, "{case:?}: told {told}, held {held}");
+            assert!(difference < 0.05, "{case:?}: told {told}, held {held}");
         }
     }
 

@@ -7,11 +7,13 @@ mod analyze_logs;
 mod forms;
 mod load;
 mod schema;
+mod synergy;
 
 pub use analyze_logs::{AnalyzeLogs, Words};
 pub use forms::Ordered;
 pub use load::{load, nearest, parse};
 pub use schema::{
     Config, Council, Deploy, Dtype, Engine, Harvest, Keep, Member, MemberPrompt, Memory, Nightly, Notify,
-    Objective, Overlong, Quantize, Rule, Scan, Schedule, Scorer, Serve, Synergy, Train,
+    Objective, Overlong, Quantize, Rule, Scan, Schedule, Scorer, Serve, Train,
 };
+pub use synergy::Synergy;

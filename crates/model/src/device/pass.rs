@@ -50,6 +50,25 @@ struct Done {
     x: Tensor,
 }
 
+impl Done {
+    /// Refuses a loss that is not finite, naming the first layer whose output is not, where it was kept.
+    fn check_finite(&self, nll: f64) -> Result<()> {
+        if nll.is_finite() {
+            return Ok(());
+        }
+        for (index, held) in self.kept.iter().enumerate() {
+            if !is_finite(held.x())? {
+                return Err(ModelError::non_finite(match index {
+                    0 => "the embedding".to_owned(),
+                    _ => format!("the output of layer {}", index - 1),
+                }));
+            }
+        }
+        let place = if is_finite(&self.x)? { "the loss" } else { "the output of the last layer" };
+        Err(ModelError::non_finite(place.to_owned()))
+    }
+}
+
 enum Held {
     Acts(Box<Acts>),
     Input(Tensor),
@@ -90,7 +109,7 @@ impl DeviceModel {
             for row in scored.rows {
                 total += row;
             }
-            Pass::check_finite(total.nll_sum, &done)?;
+            done.check_finite(total.nll_sum)?;
             pass.backward(done, scored.gradient.as_ref(), grads)?;
         }
         Ok(total)
@@ -277,24 +296,7 @@ impl<'a> Pass<'a> {
         for (sequence, row) in self.sequences().zip(rows) {
             losses[sequence] += *row;
         }
-        Self::check_finite(rows.iter().map(|row| row.nll_sum).sum(), done)
-    }
-
-    /// Names the first layer whose output is not finite, where it was kept.
-    fn check_finite(nll: f64, done: &Done) -> Result<()> {
-        if nll.is_finite() {
-            return Ok(());
-        }
-        for (index, held) in done.kept.iter().enumerate() {
-            if !is_finite(held.x())? {
-                return Err(ModelError::non_finite(match index {
-                    0 => "the embedding".to_owned(),
-                    _ => format!("the output of layer {}", index - 1),
-                }));
-            }
-        }
-        let place = if is_finite(&done.x)? { "the loss" } else { "the output of the last layer" };
-        Err(ModelError::non_finite(place.to_owned()))
+        done.check_finite(rows.iter().map(|row| row.nll_sum).sum())
     }
 
     /// Adds the gradients of the adapter to `grads`, from that of the final norm's output.

@@ -117,6 +117,36 @@ fn noise_and_dora_and_the_way_the_base_is_held_are_the_hosts() {
 }
 
 #[test]
+fn in_f32_packed_bases_have_the_hosts_rounding() {
+    let config = ModelConfig { tie_word_embeddings: false, ..tiny::config() };
+    let (model, adapter) =
+        (tiny::model(config.clone(), 3).cast::<f32>(), tiny::adapter(&config, 4).cast::<f32>());
+    let batch = tiny::batch(&config, &[9, 14, 11], 5);
+    for (name, model) in [("f32", model.clone()), ("bf16", model.to_bf16())] {
+        let pass = |device: Option<DeviceModel>| {
+            let (mut ws, mut grads) = (Workspace::new(1), Grads::lora(&adapter));
+            if let Some(device) = device {
+                ws.set_device(Arc::new(device));
+            }
+            let loss = loss_and_grads(&model, Some(&adapter), &batch, 0.1, &mut grads, &mut ws).unwrap();
+            (loss.nll_sum, grads)
+        };
+        let (ours, host) = (pass(Some(DeviceModel::new(&model, &Device::Cpu).unwrap())), pass(None));
+        assert!((ours.0 - host.0).abs() < 1e-4 * host.0, "{name}: {} {}", ours.0, host.0);
+        let [mut difference, mut size] = [0.0_f64; 2];
+        for (ours, host) in ours.1.iter().iter().zip(host.1.iter()) {
+            for (ours, host) in ours.values.iter().zip(host.values) {
+                difference += f64::from(ours - host).powi(2);
+                size += f64::from(*host).powi(2);
+            }
+        }
+        // A sum in another order may round a factor to the other neighbour in bf16.
+        let limit = if name == "bf16" { 2e-3 } else { 1e-5 };
+        assert!(difference.sqrt() < limit * size.sqrt(), "{name}: {}", (difference / size).sqrt());
+    }
+}
+
+#[test]
 fn only_what_is_trained_is_computed() {
     let config = tiny::config();
     let model = tiny::model(config.clone(), 3);

@@ -31,7 +31,10 @@ fn a_good_night_runs_every_program_once_and_is_done() {
     }
     // What is trained and how (`train.quantize`, `train.objective`, ...) is the config's to say, not the night's.
     let calls = stage.home.read("bin/calls");
-    assert!(calls.lines().any(|line| line == "train-lora --json"), "{calls}");
+    let train: Vec<&str> = calls.lines().filter(|line| line.starts_with("train-lora ")).collect();
+    let [train] = train[..] else { panic!("{calls}") };
+    assert!(train.starts_with("train-lora --home ") && train.ends_with(" --json"), "{train}");
+    assert_eq!(train.split(' ').count(), 4, "{train}");
     let again = stage.run(&["--json"]).expect(0).json();
     assert_eq!(again["status"], "already_done");
     assert_eq!(stage.calls("harvest", ""), 1);

@@ -46,8 +46,16 @@ fn flags_of(program: &str, words: &[&str]) -> BTreeSet<String> {
 }
 
 /// Flags of vLLM, llama.cpp, cargo and TensorBoard that our pages speak of.
-const FOREIGN: [&str; 6] =
-    ["--logdir", "--enable-lora", "--max-lora-rank", "--lora-modules", "--lora", "--example"];
+const FOREIGN: [&str; 8] = [
+    "--logdir",
+    "--enable-lora",
+    "--max-lora-rank",
+    "--lora-modules",
+    "--lora",
+    "--example",
+    "--release",
+    "--features",
+];
 
 /// Second names of a program's flags: a page may use them.
 fn aliases_of(program: &str) -> BTreeSet<String> {

@@ -112,7 +112,9 @@ pub(crate) fn steps(folder: &Path) -> Vec<Value> {
 pub(crate) fn direct(home: &Home, data: &str, out: &str, more: &[&str]) -> Ran {
     let base = base();
     let mut arguments = vec!["--base", base.to_str().unwrap(), "--data", data, "--out", out, "--json"];
-    arguments.extend(["--threads", "1"]);
+    if !more.contains(&"--threads") {
+        arguments.extend(["--threads", "1"]);
+    }
     arguments.extend(more);
     train(home, &arguments)
 }
