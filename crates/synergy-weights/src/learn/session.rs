@@ -211,7 +211,9 @@ impl Session {
 fn check(samples: &[Sample]) -> Result<(), LearnError> {
     for (at, sample) in samples.iter().enumerate() {
         let named = METRICS.into_iter().zip(sample.deltas).chain([("roi_delta", sample.roi_delta)]);
-        if let Some((what, value)) = named.into_iter().find(|(_, value)| !(value.abs() < 1e100)) {
+        if let Some((what, value)) =
+            named.into_iter().find(|(_, value)| value.is_nan() || value.abs() >= 1e100)
+        {
             return Err(LearnError::NotFinite { row: at + 1, what, value });
         }
     }

@@ -5,21 +5,21 @@ use nightshift_stats::rng::SplitMix64;
 use nightshift_synergy_weights::learn::Sample;
 
 /// Effects on ROI.
-pub const BETA: [f64; 7] = [0.8, 0.5, 0.0, -0.4, 0.3, 0.0, 0.0];
+pub(crate) const BETA: [f64; 7] = [0.8, 0.5, 0.0, -0.4, 0.3, 0.0, 0.0];
 /// Correlation of any two metrics.
 const RHO: f64 = 0.36;
 
 /// A seeded source of rows.
-pub struct World {
+pub(crate) struct World {
     rng: SplitMix64,
     /// Effects that hold now.
-    pub beta: [f64; 7],
+    pub(crate) beta: [f64; 7],
     noise: f64,
 }
 
 impl World {
     /// `r2`: the share of ROI's variance that the metrics explain with [`BETA`]. At 0 nothing does.
-    pub fn new(seed: u64, r2: f64) -> Self {
+    pub(crate) fn new(seed: u64, r2: f64) -> Self {
         let beta = if r2 > 0.0 { BETA } else { [0.0; 7] };
         let sum: f64 = BETA.iter().sum();
         let squares: f64 = BETA.iter().map(|b| b * b).sum();
@@ -29,18 +29,18 @@ impl World {
     }
 
     /// Deltas of one candidate.
-    pub fn candidate(&mut self) -> [f64; 7] {
+    pub(crate) fn candidate(&mut self) -> [f64; 7] {
         let shared = RHO.sqrt() * self.normal();
         std::array::from_fn(|_| shared + (1.0 - RHO).sqrt() * self.normal())
     }
 
     /// The row that follows when a candidate is taken.
-    pub fn outcome(&mut self, deltas: [f64; 7]) -> Sample {
+    pub(crate) fn outcome(&mut self, deltas: [f64; 7]) -> Sample {
         Sample { deltas, roi_delta: value(&self.beta, &deltas) + self.noise * self.normal() }
     }
 
     /// Rows of candidates taken without looking.
-    pub fn rows(&mut self, count: usize) -> Vec<Sample> {
+    pub(crate) fn rows(&mut self, count: usize) -> Vec<Sample> {
         (0..count)
             .map(|_| {
                 let deltas = self.candidate();
@@ -49,25 +49,25 @@ impl World {
             .collect()
     }
 
-    pub fn normal(&mut self) -> f64 {
+    pub(crate) fn normal(&mut self) -> f64 {
         let radius = (-2.0 * (1.0 - self.rng.uniform()).ln()).sqrt();
         radius * (std::f64::consts::TAU * self.rng.uniform()).cos()
     }
 }
 
-pub fn value(weights: &[f64; 7], deltas: &[f64; 7]) -> f64 {
+pub(crate) fn value(weights: &[f64; 7], deltas: &[f64; 7]) -> f64 {
     weights.iter().zip(deltas).map(|(w, d)| w * d).sum()
 }
 
 /// Cosine between weights and the effects that a weight can express.
-pub fn cosine(weights: &[f64; 7], beta: &[f64; 7]) -> f64 {
+pub(crate) fn cosine(weights: &[f64; 7], beta: &[f64; 7]) -> f64 {
     let helpful = beta.map(|b| b.max(0.0));
     let length = |v: &[f64; 7]| value(v, v).sqrt();
     value(weights, &helpful) / (length(weights) * length(&helpful)).max(1e-300)
 }
 
 /// What is lost by ranking eight candidates with these weights, as a share of what the best one brings.
-pub fn regret(weights: &[f64; 7], beta: &[f64; 7], sets: usize) -> f64 {
+pub(crate) fn regret(weights: &[f64; 7], beta: &[f64; 7], sets: usize) -> f64 {
     let mut world = World::new(77, 0.3);
     let (mut got, mut best) = (0.0, 0.0);
     for _ in 0..sets {
@@ -80,7 +80,7 @@ pub fn regret(weights: &[f64; 7], beta: &[f64; 7], sets: usize) -> f64 {
 }
 
 /// The candidate that weights rank first.
-pub fn pick(weights: &[f64; 7], candidates: &[[f64; 7]]) -> usize {
+pub(crate) fn pick(weights: &[f64; 7], candidates: &[[f64; 7]]) -> usize {
     (0..candidates.len())
         .max_by(|a, b| value(weights, &candidates[*a]).total_cmp(&value(weights, &candidates[*b])))
         .expect("candidates were offered")
