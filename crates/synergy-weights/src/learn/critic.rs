@@ -104,7 +104,10 @@ impl Moments {
             effect,
             error: std::array::from_fn(|i| (variance * inverse[i][i]).max(0.0).sqrt()),
             known: std::array::from_fn(|i| (1.0 - RIDGE * inverse[i][i]).clamp(0.0, 1.0)),
-            helpful: nonnegative(&normal, &target, &effect),
+            helpful: {
+                let best = nonnegative(&normal, &target, &effect);
+                std::array::from_fn(|i| 0.5 * (best[i] + effect[i].max(0.0)))
+            },
             noise,
             wald: if information > 0.0 { information / variance.max(f64::MIN_POSITIVE) } else { 0.0 },
             active,
@@ -127,7 +130,8 @@ pub(super) struct Estimate {
     pub(super) error: Vector,
     /// Share of each effect that comes from rows rather than from the prior.
     pub(super) known: Vector,
-    /// The best effects of which none is negative: what weights that cannot be negative should follow.
+    /// What weights that cannot be negative should follow: the mean of the best effects without negative ones and of the
+    /// best effects with the negative ones left out. The first ranks a little better, the second varies a little less.
     pub(super) helpful: Vector,
     /// Residual variance.
     pub(super) noise: f64,

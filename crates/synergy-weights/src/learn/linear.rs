@@ -73,9 +73,9 @@ mod tests {
     fn an_inverse_inverts() {
         let (m, inv) = (example(), inverse(&example()));
         for (i, row) in m.iter().enumerate() {
-            for j in 0..COUNT {
-                let column = inv.map(|row| row[j]);
-                assert!((dot(row, &column) - f64::from(u8::from(i == j))).abs() < 1e-14);
+            // The inverse of a symmetric matrix is symmetric: its rows are its columns.
+            for (j, column) in inv.iter().enumerate() {
+                assert!((dot(row, column) - f64::from(u8::from(i == j))).abs() < 1e-14);
             }
         }
     }
@@ -84,8 +84,8 @@ mod tests {
     fn the_nonnegative_minimum_meets_its_conditions() {
         let (a, r) = (example(), [3.0, -1.0, 0.0, 2.0, -4.0, 0.5, 0.1]);
         let x = nonnegative(&a, &r, &[0.0; COUNT]);
-        for i in 0..COUNT {
-            let gradient = dot(&a[i], &x) - r[i];
+        for (i, (row, r)) in a.iter().zip(&r).enumerate() {
+            let gradient = dot(row, &x) - r;
             // Karush, Kuhn and Tucker: no slope where x is free, an upward one where it is held at 0.
             assert!(if x[i] > 0.0 { gradient.abs() < 1e-10 } else { gradient >= -1e-10 }, "{i}: {gradient}");
         }

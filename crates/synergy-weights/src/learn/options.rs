@@ -84,7 +84,8 @@ pub struct Options {
     pub replay: usize,
     /// States in one step of a network (`SYNERGY_BATCH_SIZE`).
     pub batch: usize,
-    /// Discount of the Q-learners (`SYNERGY_GAMMA`). TD3 and SAC choose all weights at once: nothing follows.
+    /// Discount of the Q-learners (`SYNERGY_GAMMA`). Low, since each turn is paid at once; TD3 and SAC choose all
+    /// weights at once: nothing follows.
     pub gamma: f64,
     /// Standard deviation of the exploration, as a share of an action's range (`SYNERGY_NOISE`).
     pub noise: f64,
@@ -94,7 +95,7 @@ pub struct Options {
     pub layers: usize,
     /// Steps between two copies of a Q-network into its target (`SYNERGY_TARGET_SYNC`).
     pub target_sync: u64,
-    /// Rows between two rounds of training (`SYNERGY_TRAIN_INTERVAL`), or a fiftieth of the rows seen where that is
+    /// Rows between two rounds of training (`SYNERGY_TRAIN_INTERVAL`), or a fifth of the rows seen where that is
     /// more: the work grows with the logarithm of a long history.
     pub train_interval: u64,
     /// `SYNERGY_OPTIMIZER`.
@@ -109,8 +110,8 @@ impl Default for Options {
             rate: 1.0,
             from_scratch: false,
             replay: 1000,
-            batch: 64,
-            gamma: 0.9,
+            batch: 32,
+            gamma: 0.5,
             noise: 0.1,
             hidden: 64,
             layers: 2,

@@ -13,7 +13,7 @@ const RHO: f64 = 0.36;
 pub(crate) struct World {
     rng: SplitMix64,
     /// Effects that hold now.
-    pub beta: [f64; 7],
+    pub(crate) beta: [f64; 7],
     noise: f64,
 }
 

@@ -15,6 +15,9 @@ use crate::learn::Optimizer;
 const TAU: f32 = 0.005;
 /// Noise on the target's action, and its bound.
 const SMOOTHING: (f64, f64) = (0.2, 0.5);
+/// Price of the square of what goes into the actor's tanh. Without it a wrong turn early on drives the tanh into
+/// saturation, where no gradient leads back (measured: cosine 0.71 instead of 0.96 after 200 rows).
+const CENTRING: f64 = 0.3;
 /// Steps of the critics to one of TD3's actor.
 const DELAY: u64 = 2;
 
@@ -159,8 +162,9 @@ impl ActorCritic {
         let judge = |actions: &Tensor| self.critics.forward(&critics, &Tensor::cat(&[states, actions], 1)?);
         let loss = match self.temperature {
             None => {
-                let actions = self.actor.forward(&variable, states)?.squeeze(0)?.tanh()?;
-                judge(&actions)?.narrow(0, 0, 1)?.mean_all()?.neg()?
+                let out = self.actor.forward(&variable, states)?.squeeze(0)?;
+                let worth = judge(&out.tanh()?)?.narrow(0, 0, 1)?.mean_all()?;
+                ((out.sqr()?.mean_all()? * CENTRING)? - worth)?
             }
             Some(log) => {
                 let (actions, density) = self.sample(&variable, states, rng)?;

@@ -22,7 +22,11 @@ use super::{COUNT, Kind, Options, Sample};
 /// Rows below which there is nothing to replay.
 const FEWEST: u64 = 20;
 /// Steps of a network in one round.
-const STEPS: usize = 20;
+const STEPS: usize = 24;
+/// Learning rates of a Q-learner and of an actor.
+const RATES: (f64, f64) = (3e-3, 1e-2);
+/// How far the actions that an actor's critics learn from lie around its own, in units of `SYNERGY_NOISE`.
+const SPREADS: [f64; 2] = [3.0, 6.0];
 /// Actions of the Q-learners: each weight up, each weight down, none.
 const ACTIONS: usize = 2 * COUNT + 1;
 /// Angle, about, by which one of their actions turns the direction: alone, and when started from the critic.
@@ -59,7 +63,7 @@ impl Deep {
         let mut rng = SplitMix64::new(options.seed ^ 0x5eed_5eed);
         let hidden = vec![options.hidden; options.layers];
         let actor = |soft| {
-            let rate = 3e-3 * options.rate;
+            let rate = RATES.1 * options.rate;
             let shape = (COUNT, COUNT);
             Core::Actor(Box::new(ActorCritic::new(
                 shape,
@@ -76,7 +80,7 @@ impl Deep {
             Kind::Dqn | Kind::DoubleDqn => {
                 let sizes = [&[2 * COUNT], &hidden[..], &[ACTIONS]].concat();
                 let double = options.kind == Kind::DoubleDqn;
-                let rate = 3e-3 * options.rate;
+                let rate = RATES.0 * options.rate;
                 let sync = options.target_sync;
                 Core::Q(Box::new(Q::new(
                     &sizes,
@@ -105,7 +109,7 @@ impl Deep {
         if rows < self.due {
             return Ok(());
         }
-        self.due = rows + options.train_interval.max(rows / 50);
+        self.due = rows + options.train_interval.max(rows / 5);
         let replay = Replay::new(recent);
         if replay.len() < FEWEST as usize {
             return Ok(());
@@ -239,9 +243,9 @@ impl Round<'_> {
             |action: &[f32]| -> Vector { std::array::from_fn(|i| centre[i] + reach * f64::from(action[i])) };
         for _ in 0..STEPS {
             let answers = actor.act(&states)?;
-            let mut actions = Vec::with_capacity(4 * answers.len());
-            let mut rewards = Vec::with_capacity(4 * self.resamples.len());
-            for spread in [self.options.noise, 2.0 * self.options.noise, 5.0 * self.options.noise, 1.0] {
+            let mut actions = Vec::with_capacity(SPREADS.len() * answers.len());
+            let mut rewards = Vec::with_capacity(SPREADS.len() * self.resamples.len());
+            for spread in SPREADS.map(|spread| spread * self.options.noise) {
                 for (answer, resample) in answers.chunks(COUNT).zip(self.resamples) {
                     let tried: Vec<f32> = answer
                         .iter()
@@ -253,7 +257,7 @@ impl Round<'_> {
                     actions.extend(tried);
                 }
             }
-            let states = states.repeat(4);
+            let states = states.repeat(SPREADS.len());
             let tried = actor::Tried { states: &states, actions: &actions, rewards: &rewards, next: &[] };
             actor.learn(&tried, &mut self.rng)?;
         }
@@ -285,8 +289,11 @@ fn step(place: &Vector, action: usize, turn: f64) -> Vector {
     unit(&next)
 }
 
+/// What a Q-learner sees: the correlations of a resample, and where it is. Stretched to about the size of 1.
 fn state(correlations: &Vector, place: &Vector) -> [f32; 2 * COUNT] {
-    std::array::from_fn(|i| if i < COUNT { correlations[i] } else { place[i - COUNT] } as f32)
+    let middle = 1.0 / (COUNT as f64).sqrt();
+    let seen = |i: usize| if i < COUNT { correlations[i] } else { place[i - COUNT] - middle };
+    std::array::from_fn(|i| (3.0 * seen(i)) as f32)
 }
 
 /// Whether `direction` does not fall behind the critic by more than a correlation of 0.01 on the newest fifth of the
