@@ -1,8 +1,12 @@
 //! Core as its users see it.
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
 
+mod clock;
 mod commit;
+mod events;
+mod exchange;
 mod files;
+mod journal;
 mod jsonl;
 mod lock;
 mod metrics;

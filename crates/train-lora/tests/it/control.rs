@@ -185,11 +185,10 @@ fn a_run_that_ran_away_names_step_tensor_and_rows_and_keeps_the_last_good_state(
     ];
     let ran = direct(&home, "rows.jsonl", "out", &flags).expect(1);
     assert!(ran.stderr.contains("ran away at step 2"), "{}", ran.stderr);
-    assert!(
-        ran.stderr.contains("rows in the window: rows.jsonl:5 (r4), rows.jsonl:7 (r6)"),
-        "{}",
-        ran.stderr
-    );
+    // Of the window's four rows the two of the pass that was found first, on whichever thread.
+    let named = |line: usize| ran.stderr.contains(&format!("rows.jsonl:{line} (r{})", line - 1));
+    assert_eq!((1..=8).filter(|line| named(*line)).count(), 2, "{}", ran.stderr);
+    assert_eq!((5..=8).filter(|line| named(*line)).count(), 2, "{}", ran.stderr);
     assert!(ran.stderr.contains("the state of step 1 is kept in out/.checkpoints"), "{}", ran.stderr);
     assert!(home.path().join("out/.checkpoints/step-00000001/adapter_model.safetensors").exists());
     assert!(!home.path().join("out/adapter_model.safetensors").exists());
