@@ -15,12 +15,13 @@ import warnings
 
 import numpy as np
 
-warnings.simplefilter("ignore")
 source, peer, target = sys.argv[1:]
 
 
 def of_statsmodels():
     from statsmodels.tsa.arima.model import ARIMA
+
+    warnings.simplefilter("ignore")  # after the import, which asks for every warning
 
     def fitted(y, order):
         return ARIMA(y, order=order, trend="c" if order[1] == 0 else "n").fit()

@@ -11,6 +11,9 @@
 
 use super::polynomial::solve;
 
+/// States of the largest model.
+const LARGEST: usize = super::arima::MOST + 1;
+
 /// The series' column and its regressor's.
 pub(super) type Pair = [f64; 2];
 
@@ -64,40 +67,46 @@ impl Filter {
     /// the root of its variance). Returns the sum of the logarithms of those variances.
     pub(super) fn run(&mut self, series: &[f64], mut sink: impl FnMut(usize, Pair)) -> f64 {
         let (mut log, mut product) = (0.0, 1.0_f64);
-        for (t, &y) in series.iter().enumerate() {
-            let value = [y, if self.d == 0 { 1.0 } else { t as f64 }];
-            if y.is_nan() {
-                self.skip();
+        let mut t = 0;
+        while let Some(&y) = series.get(t) {
+            if self.settled && !y.is_nan() {
+                t = match self.r {
+                    1 => self.stretch::<1>(series, t, &mut sink),
+                    2 => self.stretch::<2>(series, t, &mut sink),
+                    3 => self.stretch::<3>(series, t, &mut sink),
+                    _ => self.stretch::<LARGEST>(series, t, &mut sink),
+                };
                 continue;
             }
-            let Some(level) = self.level else {
-                self.level = Some(value);
+            let value = self.value(t, y);
+            t += 1;
+            let Some(level) = self.level.filter(|_| !y.is_nan()) else {
+                if y.is_nan() {
+                    self.skip();
+                } else {
+                    self.level = Some(value);
+                }
                 continue;
             };
             let z = [value[0] - level[0], value[1] - level[1]];
-            let (v, f) = if self.settled {
-                (self.step_settled(z), 1.0)
-            } else if self.gap.is_some() {
-                self.step_after_gap(z)
-            } else {
-                self.step(z)
-            };
+            let (v, f) = if self.gap.is_some() { self.step_after_gap(z) } else { self.step(z) };
             if self.d == 1 {
                 self.level = Some(value);
             }
-            if f == 1.0 {
-                sink(t, v);
-            } else {
-                let root = f.sqrt();
-                sink(t, [v[0] / root, v[1] / root]);
-                product *= f;
-                if !(1e-200..1e200).contains(&product) {
-                    log += product.ln();
-                    product = 1.0;
-                }
+            let root = f.sqrt();
+            sink(t - 1, [v[0] / root, v[1] / root]);
+            product *= f;
+            if !(1e-200..1e200).contains(&product) {
+                log += product.ln();
+                product = 1.0;
             }
         }
         log + product.ln()
+    }
+
+    /// Both columns at time t.
+    fn value(&self, t: usize, y: f64) -> Pair {
+        [y, if self.d == 0 { 1.0 } else { t as f64 }]
     }
 
     /// Mean of the next value in both columns and its variance, then one step into the unknown.
@@ -110,14 +119,37 @@ impl Filter {
         (mean, variance)
     }
 
-    fn step_settled(&mut self, z: Pair) -> Pair {
-        let v = [z[0] - self.a[0][0], z[1] - self.a[0][1]];
-        for i in 0..self.r {
-            for (c, (value, innovation)) in z.into_iter().zip(v).enumerate() {
-                self.a[i][c] = self.a[i + 1][c] + self.phi[i] * value + self.load[i + 1] * innovation;
+    /// Observed values from `t` on, the variances being settled; returns the time of what stops it. R >= r states
+    /// stay in registers: most of a fit is spent here.
+    fn stretch<const R: usize>(
+        &mut self,
+        series: &[f64],
+        mut t: usize,
+        sink: &mut impl FnMut(usize, Pair),
+    ) -> usize {
+        let of = |values: &[f64], i: usize| values.get(i).copied().unwrap_or(0.0);
+        let phi: [f64; R] = std::array::from_fn(|i| of(&self.phi, i));
+        let load: [f64; R] = std::array::from_fn(|i| of(&self.load, i + 1));
+        let mut a: [Pair; R] = std::array::from_fn(|i| self.a.get(i).copied().unwrap_or_default());
+        let mut level = self.level.unwrap_or_default();
+        while let Some(&y) = series.get(t).filter(|y| !y.is_nan()) {
+            let value = self.value(t, y);
+            let z = [value[0] - level[0], value[1] - level[1]];
+            let v = [z[0] - a[0][0], z[1] - a[0][1]];
+            for i in 0..R {
+                let later = if i + 1 < R { a[i + 1] } else { [0.0; 2] };
+                a[i] = [later[0] + phi[i] * z[0] + load[i] * v[0], later[1] + phi[i] * z[1] + load[i] * v[1]];
             }
+            if self.d == 1 {
+                level = value;
+            }
+            sink(t, v);
+            t += 1;
         }
-        v
+        self.level = Some(level);
+        let states = self.r;
+        self.a[..states].copy_from_slice(&a[..states]);
+        t
     }
 
     fn step(&mut self, z: Pair) -> (Pair, f64) {

@@ -141,7 +141,7 @@ impl Problem<'_> {
     /// Levenberg-Marquardt in `u`, where a partial autocorrelation is `u / sqrt(1 + u^2)`.
     fn descend(&self, mut best: Point, effort: Effort) -> Point {
         let size = best.partials.len();
-        let (enough, most) = if effort == Effort::Quick { (1e-4, 12) } else { (1e-9, 60) };
+        let (enough, most) = if effort == Effort::Quick { (3e-3, 12) } else { (1e-9, 60) };
         let n = best.residuals.len() as f64;
         let mut damping = 1e-3;
         if size == 0 {

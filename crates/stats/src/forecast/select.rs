@@ -12,8 +12,12 @@ const LAST_VALUE_BELOW: usize = 8;
 const SHORT_BELOW: usize = 20;
 /// Orders are searched up to here.
 const LARGEST: usize = 2;
+/// Orders that are tried without a drift when d = 1: the best of those with one.
+const DRIFTLESS: usize = 2;
 /// Roots nearer to the unit circle than this mark a model that is differenced once too often or too seldom.
 const SMALLEST_ROOT: f64 = 1.01;
+/// By how much a trend has to win: less is "considerably less support" (Burnham and Anderson 2004).
+const TREND_MARGIN: f64 = 4.0;
 /// 5 % point of the KPSS statistic for a level (Kwiatkowski et al. 1992, table 1).
 const KPSS_LIMIT: f64 = 0.463;
 /// Innovations beyond this many robust standard deviations are looked at (Chen and Liu 1993 use 2.8 to 4).
@@ -112,38 +116,40 @@ fn short(series: &Scaled) -> Fitted {
     allowed.min_by(|a, b| score(a).total_cmp(&score(b))).unwrap_or_else(|| naive(series))
 }
 
-/// Every order up to (2, d, 2) by AICc; the drift of d = 1 is tried on the best of them and on the random walk.
+/// Every order up to (2, d, 2) by AICc, with a constant; with d = 1 the best two are tried without their drift, too.
 fn search(values: &[f64], d: usize, floor: f64) -> Fitted {
     let starts = Starts::new(values, d, LARGEST, LARGEST);
     let quick = |p, q, constant| fit(values, Shape { p, d, q, constant }, &starts, floor, Effort::Quick);
-    let mut best = quick(0, 0, d == 0);
-    let mut consider = |candidate: Fitted| {
-        if admissible(&candidate) && candidate.aicc() < best.aicc() {
-            best = candidate;
-        }
-        best.shape
-    };
-    let mut shape = Shape { p: 0, d, q: 0, constant: d == 0 };
-    for p in 0..=LARGEST {
-        for q in 0..=LARGEST {
-            if p + q > 0 {
-                shape = consider(quick(p, q, d == 0));
-            }
-        }
-    }
+    let orders = (0..=LARGEST).flat_map(|p| (0..=LARGEST).map(move |q| (p, q)));
+    let mut models: Vec<Fitted> = orders.map(|(p, q)| quick(p, q, true)).collect();
     if d == 1 {
-        consider(quick(0, 0, true));
-        if shape.p + shape.q > 0 {
-            consider(quick(shape.p, shape.q, true));
-        }
+        models.sort_by(|a, b| a.aicc().total_cmp(&b.aicc()));
+        let likely = models.iter().map(|model| (model.shape.p, model.shape.q)).take(DRIFTLESS);
+        let without: Vec<Fitted> = likely.chain([(0, 0)]).map(|(p, q)| quick(p, q, false)).collect();
+        models.extend(without);
     }
+    let best = models.into_iter().min_by(|a, b| score(a).total_cmp(&score(b)));
+    // White noise and the random walk always have a score.
+    let best = best.unwrap_or_else(|| quick(0, 0, d == 0));
     let full = fit(values, best.shape, &starts, floor, Effort::Full);
-    if admissible(&full) { full } else { best }
+    if score(&full).is_finite() { full } else { best }
 }
 
-fn admissible(model: &Fitted) -> bool {
+/// AICc, infinite for a root too near to the unit circle. A moving average there says that differencing was once too
+/// much, which together with a drift is a straight line and stationary noise around it: a model of its own, that
+/// chance imitates, so it has to win clearly.
+fn score(model: &Fitted) -> f64 {
     let negated: Vec<f64> = model.ma.iter().map(|c| -c).collect();
-    roots_beyond(&model.ar, SMALLEST_ROOT) && roots_beyond(&negated, SMALLEST_ROOT)
+    let line = model.shape.d == 1 && model.shape.constant;
+    if !roots_beyond(&model.ar, SMALLEST_ROOT) {
+        f64::INFINITY
+    } else if roots_beyond(&negated, SMALLEST_ROOT) {
+        model.aicc()
+    } else if line {
+        model.aicc() + TREND_MARGIN
+    } else {
+        f64::INFINITY
+    }
 }
 
 /// The KPSS statistic of level stationarity with Bartlett weights up to lag `3 sqrt n / 13`, the choice of Hyndman and

@@ -111,6 +111,9 @@ fn differencing_and_orders_follow_the_process() {
     let drifting = auto(&ramp);
     assert!((2.0..4.0).contains(&drifting.model.constant), "{}", drifting.model.constant);
     assert!(drifting.mean[2] > drifting.mean[1], "a drift goes on");
+    let line: Vec<f64> = noise(13, 100).iter().zip(0..).map(|(e, t)| 0.2 * f64::from(t) + e).collect();
+    let ahead = auto(&line);
+    assert!((ahead.mean[0] - 20.0).abs() < 1.0 && ahead.model.ma.iter().sum::<f64>() < -0.8, "{ahead:?}");
 }
 
 #[test]
