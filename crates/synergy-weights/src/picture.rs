@@ -101,6 +101,7 @@ fn text(out: &mut String, (x, y): (f64, f64), size: f64, (colour, anchor): (&str
 
 #[cfg(test)]
 mod tests {
+
     use super::*;
 
     fn entries(count: usize) -> Vec<Entry> {

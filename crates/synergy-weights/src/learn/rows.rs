@@ -22,7 +22,7 @@ pub enum EntriesAre {
     /// Values of the metrics; their changes are what counts.
     Levels,
     /// What they look like. From [`LOOK`] rows on, levels wander: their steps vary less than they themselves (von Neumann
-    /// ratio below 1; 2 for independent rows). Shorter histories are deltas if a row has `roi_delta`, else levels.
+    /// ratio below 1.25; 2 for independent rows). Shorter histories are deltas if a row has `roi_delta`, else levels.
     #[default]
     Auto,
 }
@@ -161,7 +161,7 @@ fn look(rows: &[Row]) -> EntriesAre {
         .collect();
     ratios.sort_by(f64::total_cmp);
     match ratios.get(ratios.len() / 2) {
-        Some(ratio) if *ratio < 1.0 => EntriesAre::Levels,
+        Some(ratio) if *ratio < 1.25 => EntriesAre::Levels,
         Some(_) => EntriesAre::Deltas,
         None if rows.iter().any(|row| row.roi_delta.is_some()) => EntriesAre::Deltas,
         None => EntriesAre::Levels,

@@ -90,7 +90,7 @@ fn a_reward_made_of_the_metric_roi_does_not_judge_that_metric() {
 #[test]
 fn auto_tells_levels_from_deltas() {
     for seed in 0..40 {
-        for count in [15, 50, 400] {
+        for count in [20, 50, 400] {
             let deltas = World::new(seed, 0.3).rows(count);
             let rewards: Vec<f64> = std::iter::once(0.0).chain(deltas.iter().map(|s| s.roi_delta)).collect();
             let plain: Vec<[f64; 7]> = deltas.iter().map(|s| s.deltas).collect();
