@@ -13,7 +13,7 @@ use crate::place::history_file;
 /// Arguments of `record`.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
-    /// Metrics of one entry; one of the seven names stands for synergy_<name>
+    /// Metrics of one entry; one of the seven names stands for synergy_NAME
     #[arg(value_name = "NAME=VALUE", required_unless_present = "file")]
     values: Vec<String>,
     /// Entries to append, one JSON object a line

@@ -20,7 +20,7 @@ use formula::{Scale, Scored};
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     /// Candidates, one JSON object a line: coverage_delta, error_delta, roi_delta, complexity, flakiness,
-    /// runtime_delta, entropy_delta, synergy_<name>; id or description names it
+    /// runtime_delta, entropy_delta, synergy_NAME; id or description names it
     file: PathBuf,
     /// Weights instead of those that count; any subset of the seven, any sign, 1 where it says nothing
     #[arg(long, value_name = "MAPPING.json")]
