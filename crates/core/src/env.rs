@@ -84,7 +84,7 @@ variables! {
     SAVE_SYNERGY_HISTORY = "record writes nothing when 0";
     SANDBOX_CENTRAL_LOGGING = "exporter and trainer write audit lines when 1";
     AUDIT_LOG_PATH = "file of the audit lines (default logs/audit.log)";
-    KAFKA_HOSTS = "audit lines are kept for Kafka in <audit log>.kafka as well";
+    KAFKA_HOSTS = "audit lines are kept for Kafka in a file beside the audit log as well";
     SANDBOX_SYNERGY_MODEL = "arima: predict uses ARIMA from 11 values on, docs/forecast.md";
     SYNERGY_FORECAST_METHOD = "method of predict: arima, ema, legacy or naive";
     XDG_CACHE_HOME = "where the demo keeps its trained models (default ~/.cache)";
