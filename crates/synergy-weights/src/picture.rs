@@ -101,7 +101,6 @@ fn text(out: &mut String, (x, y): (f64, f64), size: f64, (colour, anchor): (&str
 
 #[cfg(test)]
 mod tests {
-    use resvg::tiny_skia::Pixmap;
 
     use super::*;
 
