@@ -103,7 +103,9 @@ fn the_size_of_units_does_not_matter() {
 #[test]
 fn a_metric_that_never_varies_keeps_its_weight() {
     let mut rows = World::new(7, 0.3).rows(300);
-    rows.iter_mut().for_each(|row| row.deltas[4] = 0.25);
+    for row in &mut rows {
+        row.deltas[4] = 0.25;
+    }
     let options = Options::default();
     let learned = Session::start([1.2, 0.8, 1.0, 1.0, 1.7, 1.0, 1.0], &options).observe(&rows).unwrap();
     assert!((learned.weights[4] - 1.7).abs() < 1e-12);
