@@ -2,7 +2,8 @@
 
 State: correlation of each metric with ROI on a bootstrap resample (for DQN also the weights now). Reward: R(w), the
 correlation of w.x with ROI on the resample; for DQN its change by one of 15 actions. Networks of 64 x 64, learning rate 1e-3,
-batch 64, 2,000 steps, everything else as SB3 has it.
+batch 64, 2,000 steps, everything else as SB3 has it, except that DQN, too, trains at each step and copies its network every 100:
+as SB3 has it, it learns nothing from so few.
 """
 
 import time
@@ -63,7 +64,7 @@ def learn(name, x, y, seed):
     if name != "a2c":
         settings["batch_size"] = 64
     if name == "dqn":
-        settings |= {"target_update_interval": 100, "exploration_fraction": 0.3}
+        settings |= {"train_freq": 1, "target_update_interval": 100, "exploration_fraction": 0.3}
     model = kind("MlpPolicy", env, **settings)
     started = time.process_time()
     model.learn(STEPS)

@@ -104,10 +104,7 @@ impl Moments {
             effect,
             error: std::array::from_fn(|i| (variance * inverse[i][i]).max(0.0).sqrt()),
             known: std::array::from_fn(|i| (1.0 - RIDGE * inverse[i][i]).clamp(0.0, 1.0)),
-            helpful: {
-                let best = nonnegative(&normal, &target, &effect);
-                std::array::from_fn(|i| 0.5 * (best[i] + effect[i].max(0.0)))
-            },
+            helpful: nonnegative(&normal, &target, &effect),
             noise,
             wald: if information > 0.0 { information / variance.max(f64::MIN_POSITIVE) } else { 0.0 },
             active,
@@ -130,8 +127,7 @@ pub(super) struct Estimate {
     pub(super) error: Vector,
     /// Share of each effect that comes from rows rather than from the prior.
     pub(super) known: Vector,
-    /// What weights that cannot be negative should follow: the mean of the best effects without negative ones and of the
-    /// best effects with the negative ones left out. The first ranks a little better, the second varies a little less.
+    /// The best effects of which none is negative: what weights that cannot be negative should follow.
     pub(super) helpful: Vector,
     /// Residual variance.
     pub(super) noise: f64,

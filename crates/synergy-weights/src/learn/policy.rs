@@ -7,10 +7,10 @@
 //!
 //! Two things hold a weight at its start. `known`, per weight: the share of its effect that comes from rows; a
 //! metric that never varies keeps its weight. And the evidence, for all: an F test of "no metric matters". Until
-//! its p value falls below a level, no weight leaves its start by more than [`NUDGE`]. The level is 0.3 up to 80 rows
-//! and falls with the sixth power of their number to 0.0004: early on a wrong move costs little and a right one
-//! is worth much, while a long history that still says nothing must not move anything by accident. Chosen by
-//! simulation; `scripts/bench-synergy` prints what it costs and saves.
+//! its p value falls below a level, no weight leaves its start by more than [`NUDGE`]. The level is 0.5 from 16 to 70
+//! rows (a sixteenth of it with the first) and falls with the sixth power of their number to 0.0004: early on a wrong
+//! move costs little and a right one is worth much, while a long history that still says nothing must not move
+//! anything by accident. Chosen by simulation; `scripts/bench-synergy` prints what it costs and saves.
 
 use std::fmt;
 
@@ -80,7 +80,8 @@ impl Verdict {
         let share = estimate.freedom / (estimate.freedom + estimate.wald);
         let p =
             if estimate.wald > 0.0 && top > 0.0 { beta_cdf(bottom, top, share).unwrap_or(1.0) } else { 1.0 };
-        let level = (0.3 * (80.0 / estimate.effective.max(1.0)).powi(6)).clamp(0.0004, 0.3);
+        let rows = estimate.effective.max(1.0);
+        let level = (0.5 * (rows / 16.0).min(1.0) * (70.0 / rows).min(1.0).powi(6)).max(0.0004);
         Self { p, level }
     }
 

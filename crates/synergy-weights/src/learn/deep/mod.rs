@@ -22,7 +22,7 @@ use super::{COUNT, Kind, Options, Sample};
 /// Rows below which there is nothing to replay.
 const FEWEST: u64 = 20;
 /// Steps of a network in one round.
-const STEPS: usize = 24;
+const STEPS: usize = 20;
 /// Learning rates of a Q-learner and of an actor.
 const RATES: (f64, f64) = (3e-3, 1e-2);
 /// How far the actions that an actor's critics learn from lie around its own, in units of `SYNERGY_NOISE`.
