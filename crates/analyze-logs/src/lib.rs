@@ -16,7 +16,7 @@ use nightshift_core::{Ctx, Failure, Outcome, Tool};
 /// What the program says of itself.
 pub const TOOL: Tool = Tool {
     name: "analyze-logs",
-    about: "Find patterns in execution logs and change the config where it helps",
+    about: "Read execution logs: counts, times and costs by operation, bad lines, templates",
     details: "
 Examples:
   analyze-logs analyze logs/                        every log in a folder, rotated and compressed ones too
