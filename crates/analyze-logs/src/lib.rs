@@ -5,7 +5,9 @@
 pub mod analyze;
 mod incremental;
 pub mod line;
+pub mod pattern;
 pub mod read;
+pub mod recommendation;
 mod report;
 pub mod tally;
 pub mod templates;

@@ -6,10 +6,11 @@ use std::fmt::Write as _;
 use nightshift_core::clock::rfc3339;
 use nightshift_core::jiff::Timestamp;
 use serde::Serialize;
-use serde_json::Value;
 
 use crate::incremental::New;
+use crate::pattern::Pattern;
 use crate::read::Problem;
+use crate::recommendation::Recommendation;
 use crate::tally::{Example, Findings};
 
 /// Of `analyze` and `merge`.
@@ -40,9 +41,9 @@ pub(crate) struct AnalyzeReport {
     /// By name.
     pub(crate) operations: Vec<Operation>,
     /// What stands out.
-    pub(crate) patterns: Vec<Value>,
+    pub(crate) patterns: Vec<Pattern>,
     /// What to do about it.
-    pub(crate) recommendations: Vec<Value>,
+    pub(crate) recommendations: Vec<Recommendation>,
 }
 
 /// One tool, model or task.

@@ -396,20 +396,14 @@ impl World {
         planted("high_cost_operation", "llm:reason-4", 0, 16, "its calls cost above 0.10 USD");
         planted("burst", "tool:http_get", 10, 11, "nine calls in ten fail");
         planted(
-            "inefficient_tool_chain",
+            "inefficient_chain",
             "tool:web_search",
             0,
             16,
             "in one research task of five the same call six times",
         );
-        planted(
-            "inefficient_tool_chain",
-            "tool:browse",
-            0,
-            16,
-            "in one triage of six ping-pong with code_exec",
-        );
-        planted("inefficient_tool_chain", "tool:shell", 0, 16, "in one refactor of six a retry storm");
+        planted("inefficient_chain", "tool:browse", 0, 16, "in one triage of six ping-pong with code_exec");
+        planted("inefficient_chain", "tool:shell", 0, 16, "in one refactor of six a retry storm");
         planted("successful_pattern", "task:backup", 0, 16, "99 % succeed");
     }
 
