@@ -49,6 +49,32 @@ pub fn sibling(name: &str) -> Result<PathBuf, Failure> {
     })
 }
 
+/// Starts this program over with its heap on huge pages, where the C library is glibc, which learns that from
+/// the environment only, before `main`. For programs that read a model's weights again and again: with small
+/// pages they wait for the translation of addresses as much as for memory. Where it cannot be had (a kernel
+/// without them, another C library) everything stays as it is.
+pub fn on_huge_pages() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    {
+        const WISH: &str = "glibc.malloc.hugetlb";
+        let tunables = crate::env::Env::read().get(crate::env::GLIBC_TUNABLES).unwrap_or_default().to_owned();
+        if tunables.contains(WISH) {
+            return;
+        }
+        let separator = if tunables.is_empty() { "" } else { ":" };
+        let mut arguments = std::env::args_os();
+        let mut again = Command::new("/proc/self/exe");
+        if let Some(name) = arguments.next() {
+            again.arg0(name);
+        }
+        // Comes back only when it failed: then small pages must do.
+        let _failed = again
+            .args(arguments)
+            .env(crate::env::GLIBC_TUNABLES, format!("{tunables}{separator}{WISH}=1"))
+            .exec();
+    }
+}
+
 /// Makes a command lead its own process group and die with this process.
 pub fn prepare(command: &mut Command) {
     command.process_group(0).env("NIGHTSHIFT_PARENT", std::process::id().to_string());

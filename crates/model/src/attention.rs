@@ -12,7 +12,7 @@ use std::mem;
 use std::ops::Range;
 
 use crate::config::ModelConfig;
-use crate::matmul::{Mat, MatMut, Store, matmul};
+use crate::matmul::{Mat, MatMut, Store, dots, matmul};
 use crate::real::Real;
 use crate::simd::{Kernel, LANES, exp_shifted, max, sum2, vectorised};
 use crate::threads::Threads;
@@ -94,6 +94,11 @@ pub(crate) fn forward<T: Real>(
     lse: &mut [T],
     scratch: &mut Vec<AttentionScratch<T>>,
 ) {
+    if let [block] = blocks
+        && block.rows.len() == 1
+    {
+        return one_query(threads, heads, block, [q, k, v], o, lse);
+    }
     scratch.resize_with(threads.count(), AttentionScratch::default);
     let groups = groups(blocks, heads, threads);
     let (mut o, mut lse) = (o, lse);
@@ -240,6 +245,72 @@ fn forward_block<T: Real>(
             Mat::columns(values, keys.len(), d, heads.kv_width()),
         );
         vectorised(ScaleRows, (&*inverse, width, d, out));
+    }
+}
+
+/// Attention of a single query, as a token has it that is decoded: threads share the heads.
+fn one_query<T: Real>(
+    threads: Threads,
+    heads: Heads,
+    block: &Block,
+    [q, k, v]: [&[T]; 3],
+    o: &mut [T],
+    lse: &mut [T],
+) {
+    let (d, width) = (heads.head_dim, heads.kv_width());
+    let keys = heads.visible_to(block);
+    let first = (block.keys + keys.start) * width;
+    let work = 2 * heads.heads * keys.len() * d;
+    threads.rows_of(heads.heads, work, [(o, d), (lse, 1)], &|range, [o, lse]| {
+        let mut scores = vec![T::ZERO; keys.len().next_multiple_of(LANES)];
+        for ((head, o), lse) in range.zip(o.chunks_exact_mut(d)).zip(lse) {
+            let from = first + heads.kv_column(head);
+            let rows = Mat::columns(&k[from..], keys.len(), d, width);
+            dots(Mat::new(&q[head * d..][..d], 1, d), rows, &mut scores[..keys.len()]);
+            *lse = vectorised(OneQuery, (heads.scale(), &mut scores, keys.len(), (&v[from..], width), o));
+        }
+    });
+}
+
+/// One head of one query: o := softmax(scale * scores) V, rows of V a width apart; gives the log-sum of the
+/// scaled scores. What lies behind the scores, to a multiple of [`LANES`], is scratch.
+struct OneQuery;
+
+impl<T: Real> Kernel<(T, &mut [T], usize, (&[T], usize), &mut [T])> for OneQuery {
+    type Output = T;
+
+    #[inline(always)]
+    fn run((scale, scores, keys, (v, width), o): (T, &mut [T], usize, (&[T], usize), &mut [T])) -> T {
+        for score in &mut scores[..keys] {
+            *score *= scale;
+        }
+        scores[keys..].fill(T::NEG_INFINITY);
+        let largest = max(scores);
+        let sum = exp_shifted(scores, largest);
+        let inverse = T::ONE / sum;
+        for (at, o) in o.chunks_mut(LANES).enumerate() {
+            let mut sums = [T::ZERO; LANES];
+            let rows = v[at * LANES..].chunks(width).zip(&scores[..keys]);
+            if let Ok(o) = <&mut [T; LANES]>::try_from(&mut *o) {
+                for (values, &p) in rows.filter_map(|(row, p)| Some((row.first_chunk::<LANES>()?, p))) {
+                    for lane in 0..LANES {
+                        sums[lane] += p * values[lane];
+                    }
+                }
+                *o = sums;
+            } else {
+                o.fill(T::ZERO);
+                for (values, &p) in rows {
+                    for (o, &value) in o.iter_mut().zip(values) {
+                        *o += p * value;
+                    }
+                }
+            }
+            for o in o {
+                *o *= inverse;
+            }
+        }
+        largest + sum.ln()
     }
 }
 

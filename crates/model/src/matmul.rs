@@ -3,14 +3,14 @@
 //! Where they are faster, our own kernels (`blocked`) do it instead. Pointers are handed to gemm after
 //! their bounds have been checked here. Transposes are strides, so x Wᵀ costs no copy.
 
-use half::bf16;
-
 use crate::real::Real;
 use crate::simd::{Kernel, LANES, vectorised};
 use crate::threads::Threads;
 
+mod dots;
 mod native;
 
+pub(crate) use dots::{Stored, dots};
 pub(crate) use native::{Side, bf16_product};
 
 /// A matrix somewhere in a slice. Element (i, j) is at `i * row_stride + j * col_stride`.
@@ -132,7 +132,7 @@ pub(crate) fn matmul<T: Real>(
     assert!(fits(b.data.len(), (inner, b.row_stride), (cols, b.col_stride)), "right factor");
     let alone = matches!(threads.gemm(rows * cols * inner), gemm::Parallelism::None);
     if rows <= FEW_ROWS && inner >= SHORT && a.col_stride == 1 && b.row_stride == 1 && alone {
-        vectorised(FewRows, (out, store, factor, a, b));
+        few_rows(out, store, factor, a, b);
         return;
     }
     if native::f32_product(threads, &mut out, store, factor, a, b) {
@@ -172,125 +172,16 @@ pub(crate) const FEW_ROWS: usize = 4;
 const SHORT: usize = 2 * LANES;
 
 /// Every element of the result as one dot product of neighbouring elements.
-struct FewRows;
-
-impl<T: Real> Kernel<(MatMut<'_, T>, Store, T, Mat<'_, T>, Mat<'_, T>)> for FewRows {
-    type Output = ();
-
-    #[inline(always)]
-    fn run((out, store, factor, a, b): (MatMut<'_, T>, Store, T, Mat<'_, T>, Mat<'_, T>)) {
-        let inner = a.cols;
-        for col in 0..b.cols {
-            let weights = &b.data[col * b.col_stride..][..inner];
-            for row in 0..a.rows {
-                let x = &a.data[row * a.row_stride..][..inner];
-                let [product] = dot(x, [weights]);
-                let product = factor * product;
-                let place = &mut out.data[row * out.row_stride + col];
-                *place = if store == Store::Add { *place + product } else { product };
-            }
+fn few_rows<T: Real>(out: MatMut<'_, T>, store: Store, factor: T, a: Mat<'_, T>, b: Mat<'_, T>) {
+    let inner = a.cols;
+    for col in 0..b.cols {
+        let weights = &b.data[col * b.col_stride..][..inner];
+        for row in 0..a.rows {
+            let product = factor * dots::dot(&a.data[row * a.row_stride..][..inner], weights);
+            let place = &mut out.data[row * out.row_stride + col];
+            *place = if store == Store::Add { *place + product } else { product };
         }
     }
-}
-
-/// A number of a matrix as it is held.
-pub trait Stored: Copy {
-    /// The same value, exactly.
-    fn wide<T: Real>(self) -> T;
-}
-
-impl Stored for f32 {
-    #[inline(always)]
-    fn wide<T: Real>(self) -> T {
-        T::from_f32(self)
-    }
-}
-
-impl Stored for f64 {
-    #[inline(always)]
-    fn wide<T: Real>(self) -> T {
-        T::from_f64(self)
-    }
-}
-
-impl Stored for bf16 {
-    #[inline(always)]
-    fn wide<T: Real>(self) -> T {
-        T::from_f32(f32::from_bits(u32::from(self.to_bits()) << 16))
-    }
-}
-
-/// Rows of a matrix whose products are added up side by side: one chain of additions alone would wait for
-/// each addition longer than for memory.
-const SIDE_BY_SIDE: usize = 4;
-
-/// out[i, j] := row i of `weights` · row j of x; `weights` is `[out.len() / x.rows(), x's columns]`.
-///
-/// # Panics
-/// When `weights` has other rows, or the elements of x are not neighbours.
-pub(crate) fn dots<T: Real, N: Stored>(x: Mat<'_, T>, weights: &[N], out: &mut [T]) {
-    let fits = weights.len() * x.rows == out.len() * x.cols;
-    assert!(fits && x.col_stride == 1, "rows of a dot product");
-    vectorised(Dots, (x, weights, out));
-}
-
-struct Dots;
-
-impl<T: Real, N: Stored> Kernel<(Mat<'_, T>, &[N], &mut [T])> for Dots {
-    type Output = ();
-
-    #[inline(always)]
-    fn run((x, weights, out): (Mat<'_, T>, &[N], &mut [T])) {
-        let (width, count) = (x.cols, x.rows);
-        let blocks = weights.chunks(SIDE_BY_SIDE * width).zip(out.chunks_mut(SIDE_BY_SIDE * count));
-        for (weights, out) in blocks {
-            for row in 0..count {
-                let x = &x.data[row * x.row_stride..][..width];
-                if weights.len() == SIDE_BY_SIDE * width {
-                    let rows: [&[N]; SIDE_BY_SIDE] =
-                        std::array::from_fn(|at| &weights[at * width..][..width]);
-                    for (at, sum) in dot(x, rows).into_iter().enumerate() {
-                        out[at * count + row] = sum;
-                    }
-                } else {
-                    for (at, weights) in weights.chunks_exact(width).enumerate() {
-                        let [sum] = dot(x, [weights]);
-                        out[at * count + row] = sum;
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// The sums of products of x with each of `rows`, in [`LANES`] partial sums, added up as a tree: short rows
-/// must not wait for a chain.
-#[inline(always)]
-fn dot<T: Real, N: Stored, const R: usize>(x: &[T], rows: [&[N]; R]) -> [T; R] {
-    let mut lanes = [[T::ZERO; LANES]; R];
-    let (xs, x_rest) = x.as_chunks::<LANES>();
-    let halves = rows.map(|row| row[..x.len()].as_chunks::<LANES>());
-    for (at, x) in xs.iter().enumerate() {
-        for (lanes, (row, _)) in lanes.iter_mut().zip(&halves) {
-            for lane in 0..LANES {
-                lanes[lane] += x[lane] * row[at][lane].wide::<T>();
-            }
-        }
-    }
-    for (lanes, (_, row)) in lanes.iter_mut().zip(&halves) {
-        for (lane, (&x, y)) in x_rest.iter().zip(*row).enumerate() {
-            lanes[lane] += x * y.wide::<T>();
-        }
-        let mut half = LANES / 2;
-        while half > 0 {
-            for lane in 0..half {
-                let other = lanes[lane + half];
-                lanes[lane] += other;
-            }
-            half /= 2;
-        }
-    }
-    lanes.map(|lanes| lanes[0])
 }
 
 #[cfg(test)]
@@ -325,29 +216,6 @@ mod tests {
                 matmul(Threads::ONE, out, Store::Add, 0.5, a, b);
             }
             assert!(many.iter().zip(&few).all(|(x, y)| (x - y).abs() < 1e-12));
-        }
-    }
-
-    #[test]
-    fn dots_of_narrow_numbers_keep_the_bound_on_every_processor() {
-        let wave = |count: usize, step: f64| (0..count).map(|i| (i as f64 * step).sin()).collect::<Vec<_>>();
-        for (rows, inner, count) in [(1, 1, 1), (3, 7, 2), (4, 16, 1), (9, 33, 4), (70, 513, 3), (5, 1376, 1)]
-        {
-            let weights: Vec<bf16> = wave(rows * inner, 1.3).into_iter().map(bf16::from_f64).collect();
-            let x: Vec<f32> = wave(count * inner, 0.7).into_iter().map(|x| x as f32).collect();
-            let matrix = Mat::new(&x, count, inner);
-            let (mut found, mut portable) = (vec![f32::NAN; rows * count], vec![f32::NAN; rows * count]);
-            dots(matrix, &weights, &mut found);
-            // As it is compiled for a processor without wide vectors.
-            Dots::run((matrix, weights.as_slice(), portable.as_mut_slice()));
-            assert_eq!(found, portable);
-            for (at, found) in found.iter().enumerate() {
-                let (w, x) = (&weights[at / count * inner..], &x[at % count * inner..][..inner]);
-                let terms = x.iter().zip(w).map(|(x, w)| f64::from(*x) * w.to_f64());
-                let (sum, size) = terms.fold((0.0, 0.0), |(sum, size), term| (sum + term, size + term.abs()));
-                let bound = (inner + 1) as f64 * 2.0_f64.powi(-24) * size;
-                assert!((f64::from(*found) - sum).abs() <= bound, "{rows} x {inner}: {found} for {sum}");
-            }
         }
     }
 

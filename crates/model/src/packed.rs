@@ -129,13 +129,13 @@ fn few_rows<T: Real>(
     threads.rows_of(out, out * input, [(&mut *products, count)], &|range, [part]| {
         let numbers = range.start * input..range.end * input;
         match weight.numbers() {
-            Numbers::Dense(values) => dots(x, &values[numbers], part),
-            Numbers::Bf16(values) => dots(x, &values[numbers], part),
+            Numbers::Dense(values) => dots(x, Mat::new(&values[numbers], range.len(), input), part),
+            Numbers::Bf16(values) => dots(x, Mat::new(&values[numbers], range.len(), input), part),
             Numbers::Nf4(_) => {
                 let mut row = vec![T::ZERO; input];
                 for (at, products) in range.zip(part.chunks_exact_mut(count)) {
                     weight.dequantise_rows(at..at + 1, &mut row);
-                    dots(x, &row, products);
+                    dots(x, Mat::new(&row, 1, input), products);
                 }
             }
         }

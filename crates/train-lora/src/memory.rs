@@ -15,7 +15,10 @@ use crate::settings::Settings;
 use crate::train::threads;
 
 /// The program itself, its libraries' tables and threads: measured on a model of no size.
-const PROGRAM: u64 = 13_000_000;
+const PROGRAM: u64 = 18_000_000;
+/// What the heap loses to buffers that grew, as a share of the activations: measured on the model and rows of
+/// `scripts/bench-train` in f32, bf16, NF4 and with checkpointing (0.16 to 0.20).
+const HOLES: f64 = 0.17;
 /// Packed panels that the matrix products hold, for each thread.
 const PRODUCTS: u64 = 3_000_000;
 /// Bytes that an example's token takes: id, flag, and its share of the text.
@@ -55,7 +58,7 @@ pub(crate) struct Estimate {
     pub(crate) adapter_bytes: u64,
     /// Activations and scratch of the largest passes.
     pub(crate) activations_bytes: u64,
-    /// The program, its data, and what matrix products pack.
+    /// The program, its data, what matrix products pack, and holes in the heap.
     pub(crate) program_bytes: u64,
     /// All of it.
     pub(crate) total_bytes: u64,
@@ -92,6 +95,7 @@ pub(crate) fn estimate(shape: &Shape<'_>, order: &Order, max_steps: usize) -> Es
         program_bytes: PROGRAM + PRODUCTS * shape.threads as u64 + TOKEN * tokens as u64,
         total_bytes: 0,
     };
+    estimate.program_bytes += (HOLES * estimate.activations_bytes as f64) as u64;
     let Estimate { base_bytes, adapter_bytes, activations_bytes, program_bytes, .. } = estimate;
     estimate.total_bytes = base_bytes + adapter_bytes + activations_bytes + program_bytes;
     estimate

@@ -1,0 +1,263 @@
+//! Dot products of a few rows of x with rows of numbers as they are held (f32 or bf16): what decoding a
+//! token waits for, and the scores of its attention. Written with intrinsics, because compilers cut these
+//! loops into short vectors; elsewhere than on x86-64 with AVX2 it is plain code.
+
+use half::bf16;
+
+use super::Mat;
+use crate::real::Real;
+use crate::simd::LANES;
+
+/// A number of a matrix as it is held.
+pub trait Stored: Copy {
+    /// The same value, exactly.
+    fn wide<T: Real>(self) -> T;
+    /// x · weights with the vectors of this processor, 0 where it has none.
+    #[doc(hidden)]
+    fn dot(x: &[f32], weights: &[Self]) -> Option<f32>;
+}
+
+impl Stored for f32 {
+    #[inline(always)]
+    fn wide<T: Real>(self) -> T {
+        T::from_f32(self)
+    }
+
+    #[inline(always)]
+    fn dot(x: &[f32], weights: &[Self]) -> Option<f32> {
+        native::f32(x, weights)
+    }
+}
+
+impl Stored for f64 {
+    #[inline(always)]
+    fn wide<T: Real>(self) -> T {
+        T::from_f64(self)
+    }
+
+    fn dot(_: &[f32], _: &[Self]) -> Option<f32> {
+        None
+    }
+}
+
+impl Stored for bf16 {
+    #[inline(always)]
+    fn wide<T: Real>(self) -> T {
+        T::from_f32(f32::from_bits(u32::from(self.to_bits()) << 16))
+    }
+
+    #[inline(always)]
+    fn dot(x: &[f32], weights: &[Self]) -> Option<f32> {
+        native::bf16(x, weights)
+    }
+}
+
+/// out[i, j] := row i of `weights` · row j of x.
+///
+/// # Panics
+/// When the rows have other lengths, or their elements are not neighbours.
+pub(crate) fn dots<T: Real, N: Stored>(x: Mat<'_, T>, weights: Mat<'_, N>, out: &mut [T]) {
+    assert!(weights.cols == x.cols && out.len() == weights.rows * x.rows, "rows of a dot product");
+    assert!(x.col_stride == 1 && weights.col_stride == 1, "rows of a dot product are dense");
+    for (row, out) in out.chunks_exact_mut(x.rows).enumerate() {
+        let weights = &weights.data[row * weights.row_stride..][..weights.cols];
+        for (row, out) in out.iter_mut().enumerate() {
+            *out = dot(&x.data[row * x.row_stride..][..x.cols], weights);
+        }
+    }
+}
+
+/// The sum of the products of two rows of one length.
+#[inline]
+pub(super) fn dot<T: Real, N: Stored>(x: &[T], weights: &[N]) -> T {
+    T::as_f32(x).and_then(|x| N::dot(x, weights)).map_or_else(|| portable(x, weights), T::from_f32)
+}
+
+/// In [`LANES`] partial sums, added up as a tree.
+fn portable<T: Real, N: Stored>(x: &[T], weights: &[N]) -> T {
+    let mut sums = [T::ZERO; LANES];
+    let (xs, x_rest) = x.as_chunks::<LANES>();
+    let (ws, w_rest) = weights.as_chunks::<LANES>();
+    for (x, w) in xs.iter().zip(ws) {
+        for lane in 0..LANES {
+            sums[lane] += x[lane] * w[lane].wide::<T>();
+        }
+    }
+    for (sum, (&x, w)) in sums.iter_mut().zip(x_rest.iter().zip(w_rest)) {
+        *sum += x * w.wide::<T>();
+    }
+    let mut half = LANES / 2;
+    while half > 0 {
+        for lane in 0..half {
+            let other = sums[lane + half];
+            sums[lane] += other;
+        }
+        half /= 2;
+    }
+    sums[0]
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+mod native {
+    pub(super) fn f32(_: &[f32], _: &[f32]) -> Option<f32> {
+        None
+    }
+
+    pub(super) fn bf16(_: &[f32], _: &[half::bf16]) -> Option<f32> {
+        None
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod native {
+    #![expect(unsafe_code, reason = "vector loads, and calls that need a processor feature")]
+    #![allow(clippy::wildcard_imports, reason = "intrinsics carry their prefix")]
+
+    use std::arch::x86_64::*;
+
+    /// Four sums side by side: one chain of additions would have to wait for itself.
+    macro_rules! dot {
+        ($name:ident, $features:literal, $number:ty, $wide:literal, $zero:ident, $fma:ident, $load:expr, $widen:expr, $add:ident, $sum:expr) => {
+            #[target_feature(enable = $features)]
+            fn $name(x: &[f32], weights: &[$number]) -> f32 {
+                let (xs, x_rest) = x.as_chunks::<$wide>();
+                let (ws, w_rest) = weights.as_chunks::<$wide>();
+                let mut sums = [$zero(); 4];
+                let (x_fours, x_few) = xs.as_chunks::<4>();
+                let (w_fours, w_few) = ws.as_chunks::<4>();
+                for (x, w) in x_fours.iter().zip(w_fours) {
+                    for at in 0..4 {
+                        sums[at] = $fma($load(&x[at]), $widen(&w[at]), sums[at]);
+                    }
+                }
+                for (at, (x, w)) in x_few.iter().zip(w_few).enumerate() {
+                    sums[at] = $fma($load(x), $widen(w), sums[at]);
+                }
+                let [a, b, c, d] = sums;
+                let rest: f32 =
+                    x_rest.iter().zip(w_rest).map(|(x, w)| x * super::Stored::wide::<f32>(*w)).sum();
+                $sum($add($add(a, b), $add(c, d))) + rest
+            }
+        };
+    }
+
+    // SAFETY of the loads: an array is as long as the register that it fills, and no load asks for alignment.
+    dot!(
+        f32_512,
+        "avx512f",
+        f32,
+        16,
+        _mm512_setzero_ps,
+        _mm512_fmadd_ps,
+        |x: &[f32; 16]| unsafe { _mm512_loadu_ps(x.as_ptr()) },
+        |w: &[f32; 16]| unsafe { _mm512_loadu_ps(w.as_ptr()) },
+        _mm512_add_ps,
+        _mm512_reduce_add_ps
+    );
+    dot!(
+        bf16_512,
+        "avx512f",
+        half::bf16,
+        16,
+        _mm512_setzero_ps,
+        _mm512_fmadd_ps,
+        |x: &[f32; 16]| unsafe { _mm512_loadu_ps(x.as_ptr()) },
+        |w: &[half::bf16; 16]| unsafe {
+            let halves = _mm256_loadu_si256(w.as_ptr().cast());
+            _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(halves)))
+        },
+        _mm512_add_ps,
+        _mm512_reduce_add_ps
+    );
+    dot!(
+        f32_256,
+        "avx2,fma",
+        f32,
+        8,
+        _mm256_setzero_ps,
+        _mm256_fmadd_ps,
+        |x: &[f32; 8]| unsafe { _mm256_loadu_ps(x.as_ptr()) },
+        |w: &[f32; 8]| unsafe { _mm256_loadu_ps(w.as_ptr()) },
+        _mm256_add_ps,
+        sum_256
+    );
+    dot!(
+        bf16_256,
+        "avx2,fma",
+        half::bf16,
+        8,
+        _mm256_setzero_ps,
+        _mm256_fmadd_ps,
+        |x: &[f32; 8]| unsafe { _mm256_loadu_ps(x.as_ptr()) },
+        |w: &[half::bf16; 8]| unsafe {
+            let halves = _mm_loadu_si128(w.as_ptr().cast());
+            _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(halves)))
+        },
+        _mm256_add_ps,
+        sum_256
+    );
+
+    #[target_feature(enable = "avx2")]
+    fn sum_256(sums: __m256) -> f32 {
+        let four = _mm_add_ps(_mm256_castps256_ps128(sums), _mm256_extractf128_ps::<1>(sums));
+        let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+        _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
+    }
+
+    macro_rules! chosen {
+        ($name:ident, $number:ty, $wide:ident, $narrow:ident) => {
+            #[inline]
+            pub(super) fn $name(x: &[f32], weights: &[$number]) -> Option<f32> {
+                if is_x86_feature_detected!("avx512f") {
+                    // SAFETY: the processor has been asked.
+                    Some(unsafe { $wide(x, weights) })
+                } else if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+                    // SAFETY: as above.
+                    Some(unsafe { $narrow(x, weights) })
+                } else {
+                    None
+                }
+            }
+        };
+    }
+    chosen!(f32, f32, f32_512, f32_256);
+    chosen!(bf16, half::bf16, bf16_512, bf16_256);
+
+    #[cfg(test)]
+    pub(super) fn narrow(x: &[f32], weights: &[half::bf16]) -> Option<f32> {
+        (is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"))
+            // SAFETY: the processor has been asked.
+            .then(|| unsafe { bf16_256(x, weights) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sums_keep_the_bound_on_every_processor() {
+        let wave = |count: usize, step: f64| (0..count).map(|i| (i as f64 * step).sin()).collect::<Vec<_>>();
+        for (rows, inner, count) in [(1, 1, 1), (3, 7, 2), (4, 16, 1), (9, 33, 4), (70, 513, 3), (5, 1376, 1)]
+        {
+            let weights: Vec<bf16> = wave(rows * inner, 1.3).into_iter().map(bf16::from_f64).collect();
+            let wide: Vec<f32> = weights.iter().map(|w| w.to_f32()).collect();
+            let x: Vec<f32> = wave(count * inner, 0.7).into_iter().map(|x| x as f32).collect();
+            let matrix = Mat::new(&x, count, inner);
+            let (mut found, mut of_wide) = (vec![f32::NAN; rows * count], vec![f32::NAN; rows * count]);
+            dots(matrix, Mat::new(&weights, rows, inner), &mut found);
+            dots(matrix, Mat::new(&wide, rows, inner), &mut of_wide);
+            assert_eq!(found, of_wide, "the same values, however they are held");
+            for (at, found) in found.iter().enumerate() {
+                let (w, x) = (&weights[at / count * inner..][..inner], &x[at % count * inner..][..inner]);
+                let terms = x.iter().zip(w).map(|(x, w)| f64::from(*x) * w.to_f64());
+                let (sum, size) = terms.fold((0.0, 0.0), |(sum, size), term| (sum + term, size + term.abs()));
+                let bound = (inner + 1) as f64 * 2.0_f64.powi(-24) * size;
+                let ways = [Some(*found), Some(portable(x, w)), native::narrow(x, w)];
+                for found in ways.into_iter().flatten() {
+                    assert!((f64::from(found) - sum).abs() <= bound, "{rows} x {inner}: {found} for {sum}");
+                }
+            }
+        }
+    }
+}
