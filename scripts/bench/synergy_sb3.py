@@ -1,9 +1,11 @@
 """Stable-Baselines3 on the replay formulation that our deep learners use.
 
-State: correlation of each metric with ROI on a bootstrap resample (for DQN also the weights now). Reward: R(w), the
-correlation of w.x with ROI on the resample; for DQN its change by one of 15 actions. Networks of 64 x 64, learning rate 1e-3,
-batch 64, 2,000 steps, everything else as SB3 has it, except that DQN, too, trains at each step and copies its network every 100:
-as SB3 has it, it learns nothing from so few.
+State: correlation of each metric with ROI on a bootstrap resample (for DQN also the weights now). Reward: ten times R(w), the
+correlation of w.x with ROI on the resample (for DQN its change by one of 15 actions); ten times, as ours sees it. Networks of
+64 x 64, learning rate 1e-3, batch 64, 2,000 steps, everything else as SB3 has it, except for DQN: it trains at each step, as TD3
+and SAC do, copies its network every 100 and discounts by 0.5, as ours does. Of eight settings tried that one recovered best
+(cosine .958 on three worlds; .353 with SB3's discount of .99 and plain rewards). Training at every fourth step takes a third of
+the time for .943.
 """
 
 import time
@@ -15,6 +17,7 @@ import torch
 
 STEPS = 2000
 EPISODE = 30
+SCALE = 10
 
 
 class Replay(gymnasium.Env):
@@ -48,11 +51,11 @@ class Replay(gymnasium.Env):
         self.at += 1
         if not self.discrete:
             reward = self.value(5 * (np.asarray(action, float) + 1))
-            return self.seen(), reward, True, False, {}
+            return self.seen(), SCALE * reward, True, False, {}
         before = self.value(self.w)
         if action < 14:
             self.w[action // 2] = np.clip(self.w[action // 2] + (0.5 if action % 2 == 0 else -0.5), 0, 10)
-        return self.seen(), self.value(self.w) - before, False, self.at >= EPISODE, {}
+        return self.seen(), SCALE * (self.value(self.w) - before), False, self.at >= EPISODE, {}
 
 
 def learn(name, x, y, seed):
@@ -64,7 +67,7 @@ def learn(name, x, y, seed):
     if name != "a2c":
         settings["batch_size"] = 64
     if name == "dqn":
-        settings |= {"train_freq": 1, "target_update_interval": 100, "exploration_fraction": 0.3}
+        settings |= {"train_freq": 1, "target_update_interval": 100, "exploration_fraction": 0.3, "gamma": 0.5}
     model = kind("MlpPolicy", env, **settings)
     started = time.process_time()
     model.learn(STEPS)
@@ -72,8 +75,8 @@ def learn(name, x, y, seed):
     seen, _ = env.reset(whole=True)
     if name != "dqn":
         return 5 * (model.predict(seen, deterministic=True)[0].astype(float) + 1), seconds
-    total = np.zeros(7)
+    places = []
     for _ in range(EPISODE):
         seen = env.step(int(model.predict(seen, deterministic=True)[0]))[0]
-        total += env.w
-    return total / EPISODE, seconds
+        places.append(env.w.copy())
+    return np.mean(places[EPISODE // 2 :], axis=0), seconds

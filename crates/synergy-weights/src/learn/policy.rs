@@ -66,12 +66,12 @@ fn nudge(start: &Vector, step: &Vector, verdict: Verdict, rows: f64) -> Vector {
     })
 }
 
-/// Nothing helps for sure, but something hurts: that loses its weight as far as each effect is sure, nothing gains.
+/// Nothing helps for sure, but something hurts: what does by more than two standard errors loses its weight, the surer the
+/// more (a positive-part James-Stein factor, 1 - 4 / z^2); nothing gains.
 fn lowered(start: &Vector, estimate: &Estimate) -> Vector {
     std::array::from_fn(|i| {
         let (effect, error) = (estimate.effect[i], estimate.error[i]);
-        // z^2 / (1 + z^2)
-        let sure = if effect < 0.0 { effect * effect / (effect * effect + error * error) } else { 0.0 };
+        let sure = if effect < 0.0 { (1.0 - (2.0 * error / effect).powi(2)).max(0.0) } else { 0.0 };
         start[i] * (1.0 - estimate.known[i] * sure)
     })
 }
