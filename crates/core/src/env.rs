@@ -85,6 +85,8 @@ variables! {
     SAVE_SYNERGY_HISTORY = "record writes nothing when 0";
     SANDBOX_CENTRAL_LOGGING = "exporter and trainer write audit lines when 1";
     AUDIT_LOG_PATH = "file of the audit lines (default logs/audit.log)";
+    AUDIT_PRIVKEY = "Ed25519 key that audit lines are signed with, in base64 (32 bytes or PKCS#8)";
+    AUDIT_PRIVKEY_PATH = "file of that key, where AUDIT_PRIVKEY is not set";
     KAFKA_HOSTS = "audit lines are kept for Kafka in a file beside the audit log as well";
     SANDBOX_SYNERGY_MODEL = "arima: predict uses ARIMA from 11 values on, docs/forecast.md";
     SYNERGY_FORECAST_METHOD = "method of predict: arima, ema, legacy or naive";

@@ -87,7 +87,7 @@ pub(crate) fn run(ctx: &Ctx, path: Option<&Path>, arguments: &Arguments) -> Resu
         let text = format!("would train {} from {}", job.place.path.display(), job.history.display());
         return Ok(Outcome::done(&report, text).status("planned"));
     }
-    let trainer = Trainer::new(ctx, job);
+    let trainer = Trainer::new(ctx, job)?;
     let export = (ctx.env.get(env::EXPORT_SYNERGY_METRICS) == Some("1"))
         .then(|| Arc::new(Latest::new(trainer.job.history.clone(), ctx.clock.clone(), interval)));
     let mut watch = Watch::start(&trainer, export, arguments.metrics_port)?;
@@ -101,7 +101,7 @@ pub(crate) fn run(ctx: &Ctx, path: Option<&Path>, arguments: &Arguments) -> Resu
 pub(crate) fn beside(ctx: &Ctx, history: &Path) -> Result<(Option<JoinHandle<()>>, Option<More>), Failure> {
     let interval = seconds("AUTO_TRAIN_INTERVAL", ctx.config.synergy.interval_s)?;
     let arguments = Arguments { history_file: Some(history.to_owned()), ..Arguments::default() };
-    let trainer = Trainer::new(ctx, job(ctx, None, &arguments)?);
+    let trainer = Trainer::new(ctx, job(ctx, None, &arguments)?)?;
     let shown = trainer.clone();
     let mut watch = Watch::none(&trainer);
     let thread = std::thread::Builder::new().name("trainer".into()).spawn(move || {
@@ -153,9 +153,9 @@ fn present(ctx: &Ctx, path: &Path, what: &str) -> Result<PathBuf, Failure> {
 
 impl Trainer {
     /// A trainer of this job.
-    fn new(ctx: &Ctx, job: Job) -> Self {
+    fn new(ctx: &Ctx, job: Job) -> Result<Self, Failure> {
         let totals = Totals { last_id: position::last_id(&job.progress), ..Totals::default() };
-        Self { job, ctx: ctx.clone(), audit: Audit::new(ctx), totals: Arc::new(Mutex::new(totals)) }
+        Ok(Self { job, ctx: ctx.clone(), audit: Audit::new(ctx)?, totals: Arc::new(Mutex::new(totals)) })
     }
 
     fn count<T>(&self, change: impl FnOnce(&mut Totals) -> T) -> T {
@@ -229,24 +229,25 @@ impl Trainer {
         let name = self.job.place.path.display();
         ctx.printer.note(&format!("training {name} every {} s", interval.as_secs_f64()));
         loop {
-            // A bug in a cycle must not end the trainer: it is counted and told as a restart.
-            match std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.cycle())) {
-                Ok(Ok(done)) if done.rows > 0 => {
-                    ctx.printer.note(&format!("{} rows up to id {}", done.rows, done.last_id));
-                }
-                Ok(Ok(_)) => {}
-                Ok(Err(failure)) => {
-                    ctx.printer.note(&format!(
-                        "{}; tried again in {} s",
-                        failure.chain(),
-                        interval.as_secs_f64()
-                    ));
-                }
-                Err(_) => self.restarted(),
-            }
+            self.attempt(interval, || self.cycle());
             if !watch.wait(interval) {
                 return Ok(Outcome::done(&self.report(), "the trainer stopped").status("stopped"));
             }
+        }
+    }
+
+    /// One cycle, and what came of it said. A bug in it must not end the trainer: it is counted and told as a restart.
+    fn attempt(&self, interval: Duration, cycle: impl FnOnce() -> Result<Done, Failure>) {
+        let printer = &self.ctx.printer;
+        match std::panic::catch_unwind(std::panic::AssertUnwindSafe(cycle)) {
+            Ok(Ok(done)) if done.rows > 0 => {
+                printer.note(&format!("{} rows up to id {}", done.rows, done.last_id));
+            }
+            Ok(Ok(_)) => {}
+            Ok(Err(failure)) => {
+                printer.note(&format!("{}; tried again in {} s", failure.chain(), interval.as_secs_f64()));
+            }
+            Err(_) => self.restarted(),
         }
     }
 
@@ -320,4 +321,42 @@ impl Trainer {
 /// A whole number from the environment; 5 when it is none.
 fn threshold(ctx: &Ctx, name: &str) -> u64 {
     ctx.env.get(name).and_then(|text| text.trim().parse().ok()).unwrap_or(5)
+}
+
+#[cfg(test)]
+mod tests {
+    use nightshift_testkit::{Answer, FakeServer};
+
+    use super::*;
+
+    #[test]
+    fn a_trainer_that_breaks_down_is_started_again_and_above_the_threshold_somebody_is_told() {
+        let home = tempfile::tempdir().unwrap();
+        let hook = FakeServer::start(|_| Answer::Json(json!({})));
+        let mut ctx = Ctx::for_test(home.path());
+        ctx.config.notify.webhook = Some(format!("{}/hook", hook.url()));
+        ctx.env = env::Env::from_pairs([
+            (env::SYNERGY_ALERT_THRESHOLD, "2"),
+            (env::SYNERGY_TRAINER_CHECK_INTERVAL, "0"),
+            (env::SANDBOX_CENTRAL_LOGGING, "1"),
+        ]);
+        let trainer = Trainer::new(&ctx, job(&ctx, None, &Arguments::default()).unwrap()).unwrap();
+        let second = Duration::from_secs(1);
+        for _ in 0..2 {
+            trainer.attempt(second, || panic!("a bug"));
+        }
+        assert!(hook.requests().is_empty(), "two restarts are within the threshold");
+        trainer.attempt(second, || panic!("a bug"));
+        trainer.attempt(second, || trainer.cycle());
+        let news = hook.requests();
+        assert_eq!(news.len(), 1);
+        for part in ["[synergy_trainer_restart_threshold]", "component=auto_trainer", "restarts=3"] {
+            assert!(news[0].body.contains(part), "{part}: {}", news[0].body);
+        }
+        let counted =
+            trainer.samples().into_iter().find(|s| s.name == "synergy_trainer_restarts_total").unwrap();
+        assert!((counted.value - 3.0).abs() < 1e-12);
+        let trail = files::read_text(&ctx.paths.logs().join("audit.log")).unwrap();
+        assert_eq!(trail.matches("auto_trainer_restarted").count(), 3, "{trail}");
+    }
 }

@@ -101,7 +101,7 @@ pub(crate) fn run(ctx: &Ctx, arguments: &Arguments) -> Result<Outcome, Failure> 
     let host = arguments.host.as_deref().unwrap_or(&ctx.config.synergy.host);
     let port = arguments.port.unwrap_or(ctx.config.synergy.port);
     let interval = seconds("--interval", arguments.interval)?;
-    let audit = Audit::new(ctx);
+    let audit = Audit::new(ctx)?;
     if ctx.dry_run {
         let text = format!("would export {} on {host}:{port}", history.display());
         return Ok(

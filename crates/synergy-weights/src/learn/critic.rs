@@ -78,9 +78,9 @@ impl Moments {
         });
         let scaled = |value: f64, by: f64| if by > 0.0 { value / by } else { 0.0 };
         let ridge = |i: usize, j: usize| if i == j { RIDGE } else { 0.0 };
-        let normal: Matrix = std::array::from_fn(|i| {
-            std::array::from_fn(|j| scaled(scatter(i, j), sd[i] * sd[j]) + ridge(i, j))
-        });
+        let together: Matrix =
+            std::array::from_fn(|i| std::array::from_fn(|j| scaled(scatter(i, j), sd[i] * sd[j])));
+        let normal: Matrix = std::array::from_fn(|i| std::array::from_fn(|j| together[i][j] + ridge(i, j)));
         let target: Vector =
             std::array::from_fn(|i| scaled(self.xy[i] + pull * self.mean_x[i] * self.mean_y, sd[i]));
         let inverse = inverse(&normal);
@@ -103,12 +103,16 @@ impl Moments {
             sd,
             effect,
             error: std::array::from_fn(|i| (variance * inverse[i][i]).max(0.0).sqrt()),
-            known: std::array::from_fn(|i| (1.0 - RIDGE * inverse[i][i]).clamp(0.0, 1.0)),
-            helpful: nonnegative(&normal, &target, &effect),
+            known: std::array::from_fn(|i| {
+                let prior = (RIDGE * inverse[i][i]).clamp(0.0, 1.0);
+                (1.0 - prior) / (1.0 - prior + prior / RIDGE)
+            }),
+            helpful: nonnegative(&normal, &target, &effect, 1e-13),
             noise,
-            wald: if information > 0.0 { information / variance.max(f64::MIN_POSITIVE) } else { 0.0 },
+            together,
+            towards: target,
+            spread: yy,
             active,
-            freedom,
             effective,
         }
     }
@@ -125,18 +129,20 @@ pub(super) struct Estimate {
     pub(super) effect: Vector,
     /// Standard error of `effect`.
     pub(super) error: Vector,
-    /// Share of each effect that comes from rows rather than from the prior.
+    /// Share of each effect that rows would have beside a prior of one row.
     pub(super) known: Vector,
     /// The best effects of which none is negative: what weights that cannot be negative should follow.
     pub(super) helpful: Vector,
     /// Residual variance.
     pub(super) noise: f64,
-    /// Wald statistic of "no metric matters".
-    pub(super) wald: f64,
+    /// Co-moments of the standardised metrics: rows times their correlations.
+    pub(super) together: Matrix,
+    /// Their co-moments with ROI.
+    pub(super) towards: Vector,
+    /// Sum of squares of ROI about its mean.
+    pub(super) spread: f64,
     /// Metrics that vary.
     pub(super) active: usize,
-    /// Degrees of freedom of the residual.
-    pub(super) freedom: f64,
     /// How many rows of equal weight would know as much.
     pub(super) effective: f64,
 }

@@ -39,9 +39,21 @@ pub(super) fn inverse(m: &Matrix) -> Matrix {
     a
 }
 
+/// The lower triangle L with L L' = m, for a symmetric positive definite matrix.
+pub(super) fn cholesky(m: &Matrix) -> Matrix {
+    let mut l = ZEROS;
+    for i in 0..COUNT {
+        for j in 0..=i {
+            let left = m[i][j] - dot(&l[i], &l[j]);
+            l[i][j] = if i == j { left.max(0.0).sqrt() } else { left / l[j][j] };
+        }
+    }
+    l
+}
+
 /// Minimises x'Ax / 2 - r'x over x >= 0 by coordinate descent, which for a positive definite A ends at the
-/// one solution (Franc, Hlavac and Navara 2005).
-pub(super) fn nonnegative(a: &Matrix, r: &Vector, start: &Vector) -> Vector {
+/// one solution (Franc, Hlavac and Navara 2005). Ends where a round moves nothing by more than `exact` of the largest.
+pub(super) fn nonnegative(a: &Matrix, r: &Vector, start: &Vector, exact: f64) -> Vector {
     let mut x = start.map(|v| v.max(0.0));
     for _ in 0..200 {
         let mut moved = 0.0_f64;
@@ -50,7 +62,7 @@ pub(super) fn nonnegative(a: &Matrix, r: &Vector, start: &Vector) -> Vector {
             moved = moved.max((next - x[i]).abs());
             x[i] = next;
         }
-        if moved <= 1e-13 * x.iter().fold(1e-300, |m: f64, v| m.max(*v)) {
+        if moved <= exact * x.iter().fold(1e-300, |m: f64, v| m.max(*v)) {
             break;
         }
     }
@@ -81,9 +93,20 @@ mod tests {
     }
 
     #[test]
+    fn a_root_squares_to_its_matrix() {
+        let (m, root) = (example(), cholesky(&example()));
+        for (i, row) in root.iter().enumerate() {
+            for (j, other) in root.iter().enumerate() {
+                assert!((dot(row, other) - m[i][j]).abs() < 1e-14);
+            }
+            assert!(row[i + 1..].iter().all(|value| *value == 0.0));
+        }
+    }
+
+    #[test]
     fn the_nonnegative_minimum_meets_its_conditions() {
         let (a, r) = (example(), [3.0, -1.0, 0.0, 2.0, -4.0, 0.5, 0.1]);
-        let x = nonnegative(&a, &r, &[0.0; COUNT]);
+        let x = nonnegative(&a, &r, &[0.0; COUNT], 1e-13);
         for (i, (row, r)) in a.iter().zip(&r).enumerate() {
             let gradient = dot(row, &x) - r;
             // Karush, Kuhn and Tucker: no slope where x is free, an upward one where it is held at 0.

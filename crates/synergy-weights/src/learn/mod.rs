@@ -2,7 +2,7 @@
 //!
 //! A row of history says how much each synergy metric moved and what ROI did next to it. Every learner
 //! rests on one critic, a recursive regression of ROI on the metrics (`critic`); what the critic is not
-//! sure of does not move a weight (`policy`). `actor_critic` follows the critic itself; the four deep
+//! sure of does not move a weight far (`evidence`, `policy`). `actor_critic` follows the critic itself; the four deep
 //! learners (`deep`) search for better weights in replays of the history, and are listened to only where
 //! they are not worse than the critic on the newest rows.
 //!
@@ -33,6 +33,7 @@
 mod change;
 mod critic;
 mod deep;
+mod evidence;
 mod linear;
 mod options;
 mod policy;
@@ -40,8 +41,8 @@ mod rows;
 mod session;
 mod state;
 
+pub use evidence::Evidence;
 pub use options::{Kind, Optimizer, Options};
-pub use policy::Evidence;
 pub use rows::{EntriesAre, LOOK, Levels, Reading, samples};
 pub use session::{Learned, Session};
 

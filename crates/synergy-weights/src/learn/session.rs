@@ -7,8 +7,9 @@ use nightshift_core::synergy::METRICS;
 use super::change::Detector;
 use super::critic::Moments;
 use super::deep::Deep;
+use super::evidence::{Evidence, Verdict};
 use super::linear::Vector;
-use super::policy::{self, Evidence, Verdict};
+use super::policy;
 use super::{COUNT, LearnError, Levels, Options, Sample, state};
 
 /// What the critic keeps of its memory with each row: 1,000 rows. A change of the rules is not left to forgetting,
@@ -55,7 +56,7 @@ pub struct Learned {
     pub enough: bool,
     /// Chance of such rows if no metric had anything to do with ROI.
     pub p: f64,
-    /// What `p` has to fall to before a weight may move by more than a fifth.
+    /// What `p` has to fall to before a weight may move by more than a quarter.
     pub level: f64,
     /// Rows observed by this session.
     pub rows: u64,

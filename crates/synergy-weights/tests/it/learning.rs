@@ -59,6 +59,31 @@ fn noise_moves_nothing() {
 }
 
 #[test]
+fn of_short_histories_of_noise_one_in_twenty_moves_a_weight() {
+    for rows in [16, 50, 100] {
+        let far = |seed: &u64| {
+            let learned = learn(Kind::ActorCritic, false, 0, &World::new(40_000 + seed, 0.0).rows(rows));
+            learned.weights.iter().any(|w| (w - 1.0).abs() > 0.25)
+        };
+        let moved = (0..100).filter(far).count();
+        // Three standard errors above five.
+        assert!(moved <= 11, "{moved} of 100 with {rows} rows");
+    }
+}
+
+#[test]
+fn what_only_hurts_loses_its_weight_and_nothing_gains() {
+    let mut world = World::new(12, 0.3);
+    world.beta = [0.0, 0.0, 0.0, -2.0, 0.0, 0.0, 0.0];
+    let learned = learn(Kind::ActorCritic, false, 0, &world.rows(80));
+    assert!(learned.enough && learned.evidence[3].to_string() == "strong evidence that it hurts");
+    assert!(learned.weights[3] < 0.2, "{:?}", learned.weights);
+    for (i, weight) in learned.weights.iter().enumerate().filter(|(i, _)| *i != 3) {
+        assert!((0.75..=1.0).contains(weight), "{i}: {:?}", learned.weights);
+    }
+}
+
+#[test]
 fn a_change_of_the_rules_is_noticed_and_followed() {
     let mut world = World::new(21, 0.3);
     let mut rows = world.rows(500);

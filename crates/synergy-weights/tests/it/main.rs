@@ -1,6 +1,7 @@
 //! The program as its users run it, and the learners as a library.
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
 
+mod alerts;
 mod auto;
 mod bad_input;
 mod documents;

@@ -5,6 +5,7 @@
 
 mod actor;
 mod net;
+mod product;
 mod q;
 mod replay;
 #[cfg(test)]

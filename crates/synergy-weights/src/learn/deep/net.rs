@@ -4,6 +4,7 @@
 use candle_core::{Device, Result, Tensor, Var};
 use nightshift_stats::rng::SplitMix64;
 
+use super::product::product;
 use crate::learn::Optimizer;
 
 /// A standard normal number (Box and Muller 1958).
@@ -60,7 +61,7 @@ impl Net {
                 part
             };
             let (weight, bias) = (take(pair[0])?, take(1)?);
-            x = x.matmul(&weight)?.broadcast_add(&bias)?;
+            x = product(&x, &weight)?.broadcast_add(&bias)?;
             if layer + 2 < self.sizes.len() {
                 x = x.relu()?;
             }
