@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::record::{self, Filter, Status};
 use super::report::{ChangeReport, Item, ListReport, PlanReport};
-use super::{Planned, Target, apply, newest, plan, revert};
+use super::{Planned, Target, apply, newest, plan, repair, revert};
 use crate::recommendation::Recommendation;
 
 /// Arguments of `plan` and `apply`.
@@ -92,6 +92,7 @@ pub fn run_apply(ctx: &Ctx, arguments: PlanArguments) -> Result<Outcome, Failure
     let target = arguments.target(ctx)?;
     let advice = arguments.recommendations()?;
     let mut store = ctx.store()?;
+    repair(ctx, &mut store)?;
     let planned = plan(ctx, Some(&store), &target, &advice)?;
     let mut items = Vec::new();
     for planned in planned {
@@ -137,6 +138,9 @@ fn apply_one(ctx: &Ctx, store: &mut Store, planned: Planned) -> Result<Item, Fai
 /// Runs `rollback`.
 pub fn run_rollback(ctx: &Ctx, arguments: RollbackArguments) -> Result<Outcome, Failure> {
     let mut store = existing_store(ctx)?;
+    if !ctx.dry_run {
+        repair(ctx, &mut store)?;
+    }
     let id = match &arguments.id {
         Some(id) => record::find(store.read(), id)?.id,
         None => newest(&store)?,

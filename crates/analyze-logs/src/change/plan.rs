@@ -149,8 +149,9 @@ fn chosen<'a>(
 
 fn no_rule(target: &Target, advice: &Recommendation) -> String {
     let rules = &target.rules;
+    let fitting = rules.rules.iter().filter(|rule| rule.fits(advice));
     let keys: Vec<String> =
-        rules.rules.iter().filter(|rule| rule.fits(advice)).map(|rule| rule.key.to_string()).collect();
+        fitting.map(|rule| rule.key_for(advice).unwrap_or_else(|| rule.key.clone()).to_string()).collect();
     let operation = advice.operation.as_deref().map_or(String::new(), |operation| format!(" of {operation}"));
     if keys.is_empty() {
         format!("no applicable action: the rules `{}` have none for {}{operation}", rules.name, advice.action)

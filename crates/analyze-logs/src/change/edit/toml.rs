@@ -5,7 +5,7 @@ use serde_yaml::Mapping;
 use toml_edit::{Array, Document, DocumentMut, InlineTable, Item, Table, TableLike};
 
 use super::tree::Tree;
-use super::{Edit, EditError, Splice, find_raw, put_back};
+use super::{Edit, EditError, Splice, find_raw, line_ending, line_start, put_back};
 use crate::change::path::KeyPath;
 
 pub(super) fn tree(text: &str) -> Result<Tree, EditError> {
@@ -60,22 +60,23 @@ pub(super) fn splices(
 fn item<'a>(table: &'a dyn TableLike, keys: &[String]) -> Option<&'a Item> {
     let (first, rest) = keys.split_first()?;
     let found = table.get(first)?;
-    if rest.is_empty() { Some(found) } else { item(found.as_table_like()?, rest) }
+    match (found.as_array_of_tables(), rest) {
+        (_, []) => Some(found),
+        (Some(tables), [number, rest @ ..]) => item(tables.get(number.parse().ok()?)?, rest),
+        (None, rest) => item(found.as_table_like()?, rest),
+    }
 }
 
-/// One more item behind the last one, laid out as that is.
+/// One more item behind the last one: on a line of its own where that is.
 fn append(text: &str, array: &Array, new: &str) -> Option<Splice> {
-    let spans: Vec<_> = array.iter().filter_map(toml_edit::Value::span).collect();
-    let Some(last) = spans.last() else {
+    let Some(last) = array.iter().last() else {
         return Some(Splice::insert(array.span()?.start + 1, new.to_owned()));
     };
-    let before = match spans.len().checked_sub(2) {
-        Some(number) => spans[number].end + text[spans[number].end..].find(',')? + 1,
-        None => array.span()?.start + 1,
-    };
-    let blanks = &text[before..last.start];
-    let blanks = if spans.len() == 1 && blanks.is_empty() { " " } else { blanks };
-    blanks.trim().is_empty().then(|| Splice::insert(last.end, format!(",{blanks}{new}")))
+    let last = last.span()?;
+    let indent = &text[line_start(text, last.start)..last.start];
+    let lined = indent.trim().is_empty() && last.start > array.span()?.start;
+    let before = if lined { format!("{}{indent}", line_ending(text)) } else { " ".to_owned() };
+    Some(Splice::insert(last.end, format!(",{before}{new}")))
 }
 
 /// The new key as toml_edit would write it, as an insertion into the old text.
@@ -91,7 +92,7 @@ fn insert(text: &str, path: &KeyPath, value: &Value) -> Option<Splice> {
     if table.insert(last, Item::Value(of_json(value)?)).is_some() {
         return None;
     }
-    let ending = super::line_ending(text);
+    let ending = line_ending(text);
     let changed = document.to_string().replace("\r\n", "\n").replace('\n', ending);
     let same = |a: &mut dyn Iterator<Item = (u8, u8)>| a.take_while(|(a, b)| a == b).count();
     let front = same(&mut text.bytes().zip(changed.bytes()));
