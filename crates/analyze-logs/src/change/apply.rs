@@ -38,8 +38,13 @@ pub fn apply(ctx: &Ctx, store: &mut Store, planned: &Planned) -> Result<ConfigCh
     }
     ctx.crash.reach("change.written", "");
     done(ctx, store, &mut change)?;
+    tell(ctx, store, change)
+}
+
+/// Tells the program that reads the file; takes an applied change back when that fails and the settings say so.
+pub(super) fn tell(ctx: &Ctx, store: &mut Store, mut change: ConfigChange) -> Result<ConfigChange, Failure> {
     reload::run(ctx, store, &mut change)?;
-    let failed = change.reload.as_ref().is_some_and(Reloaded::failed);
+    let failed = change.status == Status::Applied && change.reload.as_ref().is_some_and(Reloaded::failed);
     if failed && ctx.config.analyze_logs.reload.on_failure == OnReloadFailure::Revert {
         return revert::locked(ctx, store, change, "the reload failed");
     }

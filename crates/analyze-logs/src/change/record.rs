@@ -154,6 +154,7 @@ pub fn find(connection: &Connection, id: &str) -> Result<ConfigChange, Failure> 
 /// Ends an applied change well: its key may be changed again.
 pub fn keep(ctx: &Ctx, store: &mut Store, id: &str, why: &str) -> Result<ConfigChange, Failure> {
     let _lock = super::lock(ctx)?;
+    super::repair::all(ctx, store)?;
     let mut change = find(store.read(), id)?;
     if change.status != Status::Applied {
         let status = change.status.name();
@@ -366,6 +367,14 @@ fn read(row: &Row<'_>) -> Result<ConfigChange, Failure> {
 
 fn json_of<T: DeserializeOwned>(id: &str, text: &str) -> Result<T, Failure> {
     serde_json::from_str(text).or_fail(|| format!("the record of change {id} cannot be read"))
+}
+
+/// The changes of which the program that reads the file was not told yet, oldest first.
+pub(super) fn untold(connection: &Connection) -> Result<Vec<ConfigChange>, Failure> {
+    let sql = "SELECT id FROM config_changes WHERE json_extract(reload, '$.state') = 'pending' ORDER BY seq";
+    let ids: Vec<String> =
+        connection.prepare(sql)?.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
+    ids.iter().map(|id| find(connection, id)).collect()
 }
 
 /// The newest change that could be taken back.

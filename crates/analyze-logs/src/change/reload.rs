@@ -36,7 +36,7 @@ impl Reloaded {
 /// Tells, and records what came of it.
 pub(super) fn run(ctx: &Ctx, store: &mut Store, change: &mut ConfigChange) -> Result<(), Failure> {
     let settings = &ctx.config.analyze_logs.reload;
-    if !settings.is_set() {
+    if !settings.is_set() && change.reload.is_none() {
         return Ok(());
     }
     let outcome = tell(ctx, settings, change);
@@ -53,6 +53,9 @@ pub(super) fn run(ctx: &Ctx, store: &mut Store, change: &mut ConfigChange) -> Re
 
 fn tell(ctx: &Ctx, settings: &Reload, change: &ConfigChange) -> Result<String, Failure> {
     let limit = Duration::from_secs_f64(settings.timeout_s);
+    if !settings.is_set() {
+        return Ok("nobody is to be told any more".into());
+    }
     let mut told = Vec::new();
     let mut wrong = Vec::new();
     let mut keep = |outcome: Result<String, Failure>| match outcome {

@@ -7,8 +7,7 @@ use serde::Serialize;
 use super::edit::lookup;
 use super::file::ConfigFile;
 use super::record::{self, ConfigChange, Filter, Status};
-use super::reload::Reloaded;
-use super::{apply, reload, revert};
+use super::{apply, revert};
 
 /// What was done about one change.
 #[derive(Debug, Clone, Serialize)]
@@ -47,12 +46,8 @@ pub(super) fn all(ctx: &Ctx, store: &mut Store) -> Result<Vec<Repaired>, Failure
             repaired.push(line);
         }
     }
-    for status in [Status::Applied, Status::Kept, Status::Reverted] {
-        for mut change in record::list(store.read(), Filter { status: Some(status), ..Filter::default() })? {
-            if change.reload.as_ref().is_some_and(|reload: &Reloaded| reload.state == "pending") {
-                reload::run(ctx, store, &mut change)?;
-            }
-        }
+    for change in record::untold(store.read())? {
+        apply::tell(ctx, store, change)?;
     }
     Ok(repaired)
 }
