@@ -59,7 +59,9 @@ impl PlanReport {
     pub(super) fn text(&self) -> String {
         let mut text = String::new();
         for item in &self.items {
-            let _ = writeln!(text, "{}: {} - {}", item.status, item.title, item.reason);
+            // Titles come from logs, which anybody may write: no escapes reach the terminal.
+            let line = format!("{}: {} - {}", item.status, item.title, item.reason);
+            let _ = writeln!(text, "{}", line.replace(char::is_control, " "));
             if let Some(change) = &item.change {
                 let before =
                     change.before.as_ref().map_or_else(|| "(missing)".to_owned(), ToString::to_string);
