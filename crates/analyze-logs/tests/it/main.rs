@@ -5,6 +5,7 @@
 mod bad_input;
 mod contract;
 mod incremental;
+mod patterns;
 mod planted;
 mod templates;
 mod truth;
