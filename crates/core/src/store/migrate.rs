@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, TransactionBehavior};
 
 use crate::clock::Clock;
@@ -40,6 +41,8 @@ pub(super) fn bring_up_to_date(path: &Path) -> Result<(), Failure> {
     let existed = path.exists();
     if existed {
         let connection = open(path)?;
+        // A look at the version is no reason to fold the write-ahead log into the file.
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
         if current(path, &connection)? {
             return Ok(());
         }
