@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::time::Duration;
 
-use rusqlite::config::DbConfig;
 use rusqlite::{Connection, TransactionBehavior};
 
 use crate::clock::Clock;
@@ -36,15 +35,13 @@ pub(super) fn version(connection: &Connection) -> Result<i64, Failure> {
     Ok(connection.query_row("PRAGMA user_version", [], |row| row.get(0))?)
 }
 
-/// Applies what is missing. Cheap when nothing is.
-pub(super) fn bring_up_to_date(path: &Path) -> Result<(), Failure> {
+/// Opens the file and applies what is missing. Cheap when nothing is.
+pub(super) fn bring_up_to_date(path: &Path) -> Result<Connection, Failure> {
     let existed = path.exists();
     if existed {
         let connection = open(path)?;
-        // A look at the version is no reason to fold the write-ahead log into the file.
-        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
         if current(path, &connection)? {
-            return Ok(());
+            return Ok(connection);
         }
     }
     // Concurrent first starts of WAL stores fail with "table already exists" or "locked" without this lock.
@@ -55,7 +52,7 @@ pub(super) fn bring_up_to_date(path: &Path) -> Result<(), Failure> {
     let mut connection = open(path)?;
     files::make_private(path)?;
     if current(path, &connection)? {
-        return Ok(());
+        return Ok(connection);
     }
     let from = version(&connection)?;
     if existed && has_tables(&connection)? {
@@ -70,7 +67,7 @@ pub(super) fn bring_up_to_date(path: &Path) -> Result<(), Failure> {
     }
     transaction.pragma_update(None, "user_version", VERSION)?;
     transaction.commit()?;
-    Ok(())
+    Ok(connection)
 }
 
 fn open(path: &Path) -> Result<Connection, Failure> {
