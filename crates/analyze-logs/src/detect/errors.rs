@@ -15,7 +15,7 @@ use crate::read::{Batch, NONE, Step};
 use crate::templates::{Signature, coarse};
 
 /// Bytes that shapes may take.
-const BUDGET: usize = 4 << 20;
+const BUDGET: usize = 2 << 20;
 /// Bytes of a shape besides its texts and lists.
 const OVERHEAD: usize = 256;
 /// Further classes are `(other)`.
