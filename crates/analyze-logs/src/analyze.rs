@@ -11,7 +11,7 @@ use nightshift_core::{Ctx, Exit, Failure, OrFail, Outcome, files};
 use crate::incremental::{self, New};
 use crate::read::{self, Input, Job, Ops, Options, Problem, Window, expand};
 use crate::report::AnalyzeReport;
-use crate::tally::{Findings, Limits, Saved, Tally};
+use crate::tally::{Findings, Limits, Saved};
 
 /// Arguments of `analyze`.
 #[derive(Debug, Args)]
@@ -106,11 +106,12 @@ fn pass(
 ) -> Result<Findings, Failure> {
     let names: Vec<String> = inputs.iter().map(Input::name).collect();
     let mut ops = Ops::default();
-    let mut tally = Tally::new(Limits::of(options.settings));
+    let limits = Limits::of(options.settings);
+    let mut findings = Findings::empty(limits);
     let bar = ctx.printer.bar(0, "reading");
-    let read = read::read(inputs.into_iter().map(Job::whole).collect(), options, &mut ops, |batch, _| {
+    let read = read::read(inputs.into_iter().map(Job::whole).collect(), options, &mut ops, |batch, ops| {
         bar.inc(batch.bytes);
-        tally.add(batch, &names[batch.input]);
+        findings.add(batch, ops, &names[batch.input]);
         Ok(())
     })?;
     bar.finish_and_clear();
@@ -120,7 +121,8 @@ fn pass(
         return Err(Failure::failed(format!("nothing could be read: {}", named.join("; ")))
             .hint("check the paths and their permissions"));
     }
-    Ok(Findings { ops, tally, problems: Vec::new() })
+    findings.finish(ops);
+    Ok(findings)
 }
 
 /// Reports, and writes the state where one is wanted.
@@ -130,12 +132,13 @@ fn finish(
     new: Option<New>,
     state_out: Option<PathBuf>,
 ) -> Result<Outcome, Failure> {
-    let mut report = AnalyzeReport::of(findings, ctx.clock.elapsed().as_secs_f64());
+    let mut report = AnalyzeReport::of(findings, &ctx.config.analyze_logs);
     report.incremental = new;
     if let Some(path) = state_out {
         let json = serde_json::to_vec(&Saved::of(findings)).or_fail(|| "cannot write the state".into())?;
         files::write_atomic(&path, &json)?;
     }
+    report.seconds = ctx.clock.elapsed().as_secs_f64();
     let exit = if report.entries + report.bytes == 0 { Exit::NothingToDo } else { Exit::Done };
     let text = if exit == Exit::NothingToDo { "no log lines there".to_owned() } else { report.text() };
     Ok(Outcome::new(exit, &report, text))

@@ -5,6 +5,7 @@
 
 pub mod analyze;
 pub mod change;
+pub mod detect;
 mod incremental;
 pub mod line;
 pub mod pattern;

@@ -6,6 +6,7 @@ mod bad_input;
 mod change;
 mod contract;
 mod incremental;
+mod patterns;
 mod planted;
 mod templates;
 mod truth;

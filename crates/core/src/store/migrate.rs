@@ -24,6 +24,7 @@ const MIGRATIONS: &[Migration] = &[
     Migration { name: "tables of the documents", sql: include_str!("migrations/001_learning_tables.sql") },
     Migration { name: "the loop", sql: include_str!("migrations/002_loop.sql") },
     Migration { name: "reading of logs", sql: include_str!("migrations/003_log_reading.sql") },
+    Migration { name: "detectors of logs", sql: include_str!("migrations/004_log_detected.sql") },
     Migration { name: "config changes", sql: include_str!("migrations/005_config_changes.sql") },
 ];
 
@@ -35,13 +36,13 @@ pub(super) fn version(connection: &Connection) -> Result<i64, Failure> {
     Ok(connection.query_row("PRAGMA user_version", [], |row| row.get(0))?)
 }
 
-/// Applies what is missing. Cheap when nothing is.
-pub(super) fn bring_up_to_date(path: &Path) -> Result<(), Failure> {
+/// Opens the file and applies what is missing. Cheap when nothing is.
+pub(super) fn bring_up_to_date(path: &Path) -> Result<Connection, Failure> {
     let existed = path.exists();
     if existed {
         let connection = open(path)?;
         if current(path, &connection)? {
-            return Ok(());
+            return Ok(connection);
         }
     }
     // Concurrent first starts of WAL stores fail with "table already exists" or "locked" without this lock.
@@ -52,7 +53,7 @@ pub(super) fn bring_up_to_date(path: &Path) -> Result<(), Failure> {
     let mut connection = open(path)?;
     files::make_private(path)?;
     if current(path, &connection)? {
-        return Ok(());
+        return Ok(connection);
     }
     let from = version(&connection)?;
     if existed && has_tables(&connection)? {
@@ -67,7 +68,7 @@ pub(super) fn bring_up_to_date(path: &Path) -> Result<(), Failure> {
     }
     transaction.pragma_update(None, "user_version", VERSION)?;
     transaction.commit()?;
-    Ok(())
+    Ok(connection)
 }
 
 fn open(path: &Path) -> Result<Connection, Failure> {
