@@ -4,6 +4,7 @@
 
 pub mod analyze;
 mod incremental;
+pub mod judge;
 pub mod line;
 pub mod pattern;
 pub mod read;

@@ -12,6 +12,12 @@ use crate::special::{ln_choose, normal_cdf, normal_quantile};
 const MOST_EXACT: u64 = 4000;
 /// Fewer strata say nothing of how they scatter.
 const FEWEST_STRATA: usize = 8;
+/// How much of an hour's level the next hour keeps.
+const PERSISTENCE: f64 = 0.6;
+/// Standard errors that are added to what the strata scatter: too little costs false alarms, too much power.
+const CAUTION: f64 = 0.5;
+/// Strata farther apart are taken to be independent.
+const REACH: usize = 20;
 
 /// A value with its score, and how often each side of a stratum has it.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -145,20 +151,37 @@ fn finish(z: f64, strata: &[Excess]) -> Compared {
     Compared { z, p: normal_cdf(-z), overdispersion, strata: used }
 }
 
-/// Long-run variance of the strata's excesses around their common effect, over their variance under the null
-/// (Newey and West 1987, Bartlett weights, with the bandwidth of Andrews 1991's order n^(1/3)); at least 1, and
-/// 1 with fewer than eight strata.
+/// Variance of the sum of the excesses over what the draws within strata explain; at least 1, and 1 with fewer
+/// than eight strata.
+///
+/// A stratum's own level adds `t^2 V^2` to its variance `V`, and levels of strata `d` apart go together by
+/// `PERSISTENCE^d`: one number `t^2`, estimated by least squares from the products of the excesses' rests around
+/// the common effect, each weighted by how much it says (moments as in Liang and Zeger 1986). A free choice of the
+/// persistence, or Newey and West's sums, scatter so much at fifty strata that they let more false alarms through.
 fn overdispersion(strata: &[Excess]) -> f64 {
     let used: Vec<&Excess> = strata.iter().filter(|stratum| stratum.variance > 0.0).collect();
-    let count = used.len();
-    if count < FEWEST_STRATA {
+    if used.len() < FEWEST_STRATA {
         return 1.0;
     }
     let variance: f64 = used.iter().map(|s| s.variance).sum();
     let effect = used.iter().map(|s| s.excess).sum::<f64>() / variance;
-    let rests: Vec<f64> = used.iter().map(|s| s.excess - effect * s.variance).collect();
-    let ratio = long_run(&rests) * count as f64 / variance;
-    ratio.max(1.0)
+    let rest = |s: &Excess| s.excess - effect * s.variance;
+    let (mut found, mut scale, mut sum, mut noise) = (0.0, 0.0, 0.0, 0.0);
+    for (index, a) in used.iter().enumerate() {
+        for (distance, b) in used[index..].iter().take(REACH).enumerate() {
+            let together = PERSISTENCE.powi(distance as i32);
+            let both = a.variance * b.variance;
+            // Fitting the effect takes `both / variance` from every product. A square scatters twice as much
+            // as a product of two, and each of those is there twice.
+            let own = if distance == 0 { a.variance } else { 0.0 };
+            let (weight, times) = if distance == 0 { (0.5, 1.0) } else { (1.0, 2.0) };
+            found += times * weight * together * (rest(a) * rest(b) - own + both / variance);
+            scale += times * weight * together * together * both;
+            sum += times * together * both;
+            noise += if distance == 0 { 0.5 * both } else { 4.0 * together * together * both };
+        }
+    }
+    1.0 + ((found + CAUTION * noise.sqrt()) / scale).max(0.0) * sum / variance
 }
 
 /// Newey-West estimate of the long-run variance of a series whose mean is taken to be 0, with a correction for

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::forms::Ordered;
+use super::improve::{Judge, Loop};
 
 /// How logs are read, and from where on something in them counts as a pattern.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -22,6 +23,11 @@ pub struct AnalyzeLogs {
     pub high_cost_threshold: f64,
     /// Seconds above which a call counts as one that ran into its limit.
     pub timeout_threshold: f64,
+    /// When changes are made.
+    #[serde(rename = "loop")]
+    pub cycle: Loop,
+    /// When they stay.
+    pub judge: Judge,
 }
 
 impl Default for AnalyzeLogs {
@@ -34,6 +40,8 @@ impl Default for AnalyzeLogs {
             slow_operation_threshold: 5.0,
             high_cost_threshold: 0.10,
             timeout_threshold: 30.0,
+            cycle: Loop::default(),
+            judge: Judge::default(),
         }
     }
 }

@@ -186,6 +186,7 @@ fn check(config: &Config) -> Result<(), Failure> {
     positive("analyze_logs.slow_operation_threshold", config.analyze_logs.slow_operation_threshold)?;
     positive("analyze_logs.high_cost_threshold", config.analyze_logs.high_cost_threshold)?;
     positive("analyze_logs.timeout_threshold", config.analyze_logs.timeout_threshold)?;
+    super::improve::check(&config.analyze_logs.cycle, &config.analyze_logs.judge)?;
     positive("synergy.interval_s", config.synergy.interval_s)?;
     positive("synergy.check_interval_s", config.synergy.check_interval_s)?;
     positive("synergy.learning_rate", config.synergy.learning_rate.unwrap_or(1.0))?;
