@@ -9,7 +9,7 @@ mod load;
 mod schema;
 mod synergy;
 
-pub use analyze_logs::{AnalyzeLogs, Words};
+pub use analyze_logs::{AnalyzeLogs, Objectives, Words};
 pub use forms::Ordered;
 pub use load::{load, nearest, parse};
 pub use schema::{
