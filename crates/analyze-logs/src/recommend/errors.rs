@@ -43,7 +43,7 @@ const CLASSES: [(ErrorClass, &str); 6] = [
     ),
     (
         ErrorClass::Resource,
-        r"(?i)no space left|disk (is )?full|enospc|out of memory|oom|memory ?error|cannot allocate|killed|signal 9|sigkill|too many open files|emfile|resource exhausted",
+        r"(?i)no space left|disk (is )?full|enospc|out of memory|\boom\b|memory ?error|cannot allocate|killed|signal 9|sigkill|too many open files|emfile|resource exhausted",
     ),
     (
         ErrorClass::RateLimited,
@@ -55,7 +55,7 @@ const CLASSES: [(ErrorClass, &str); 6] = [
     ),
     (
         ErrorClass::Unavailable,
-        r"(?i)unavailable|\b50[023]\b|bad gateway|internal server error|connection ?(error|reset|refused|aborted|closed|lost)|econn|epipe|broken pipe|reset by peer|temporar|try again|eai_again|dns|network|unreachable|deadlock|lock wait|locked|server disconnected|eof",
+        r"(?i)unavailable|\b50[023]\b|bad gateway|internal server error|connection ?(error|reset|refused|aborted|closed|lost)|econn|epipe|broken pipe|reset by peer|temporar|try again|eai_again|\bdns\b|network|unreachable|deadlock|lock wait|\blocked\b|server disconnected|\beof\b",
     ),
 ];
 
