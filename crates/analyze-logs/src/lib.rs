@@ -5,11 +5,14 @@
 pub mod analyze;
 mod incremental;
 pub mod judge;
+pub mod learning;
 pub mod line;
 pub mod pattern;
 pub mod read;
+pub mod recommend;
 pub mod recommendation;
 mod report;
+mod reports;
 pub mod tally;
 pub mod templates;
 
@@ -48,6 +51,18 @@ enum Command {
     Analyze(analyze::Arguments),
     /// Merge what several machines have counted
     Merge(analyze::MergeArguments),
+    /// Findings that the store holds
+    Patterns(learning::PatternsArguments),
+    /// Improvements that the store holds
+    Improvements(learning::ImprovementsArguments),
+    /// Metrics that the store holds
+    Metrics(learning::MetricsArguments),
+    /// Correlations that the store holds
+    Correlations(learning::CorrelationsArguments),
+    /// Recommendations that the store holds
+    Recommendations(learning::RecommendationsArguments),
+    /// Count what the store holds, and drop what is old
+    Store(learning::StoreArguments),
     /// Give each line of a file of messages its template
     Templates(templates::Arguments),
 }
@@ -57,6 +72,12 @@ pub fn run(ctx: &Ctx, arguments: Arguments) -> Result<Outcome, Failure> {
     match arguments.command {
         Command::Analyze(arguments) => analyze::run(ctx, arguments),
         Command::Merge(arguments) => analyze::merge(ctx, arguments),
+        Command::Patterns(arguments) => learning::patterns(ctx, arguments),
+        Command::Improvements(arguments) => learning::improvements(ctx, arguments),
+        Command::Metrics(arguments) => learning::metrics(ctx, arguments),
+        Command::Correlations(arguments) => learning::correlations(ctx, arguments),
+        Command::Recommendations(arguments) => learning::recommendations(ctx, arguments),
+        Command::Store(arguments) => learning::store(ctx, arguments),
         Command::Templates(arguments) => templates::run(ctx, arguments),
     }
 }

@@ -5,6 +5,9 @@
 mod bad_input;
 mod contract;
 mod incremental;
+mod learning;
 mod planted;
+mod recommend;
+mod reports;
 mod templates;
 mod truth;

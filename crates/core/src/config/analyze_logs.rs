@@ -28,6 +28,10 @@ pub struct AnalyzeLogs {
     pub cycle: Loop,
     /// When they stay.
     pub judge: Judge,
+    /// What savings are worth when recommendations are ranked.
+    pub objectives: Objectives,
+    /// Days after which findings, metrics and closed improvements leave the store; 0 keeps everything.
+    pub keep_days: u32,
 }
 
 impl Default for AnalyzeLogs {
@@ -42,7 +46,27 @@ impl Default for AnalyzeLogs {
             timeout_threshold: 30.0,
             cycle: Loop::default(),
             judge: Judge::default(),
+            objectives: Objectives::default(),
+            keep_days: 365,
         }
+    }
+}
+
+/// Weights of the three things that a change can save; 0 leaves one out.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Objectives {
+    /// Of seconds.
+    pub time: f64,
+    /// Of US dollars.
+    pub money: f64,
+    /// Of failed calls.
+    pub failures: f64,
+}
+
+impl Default for Objectives {
+    fn default() -> Self {
+        Self { time: 1.0, money: 1.0, failures: 1.0 }
     }
 }
 
