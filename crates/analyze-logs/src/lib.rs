@@ -1,8 +1,10 @@
 //! Execution logs: what happened in them, what to change, and whether the change helped.
 //!
-//! Reads logs (JSON lines of many dialects), with --incremental writes `learning.db`; exits 0, 1, 2, 3, 7, 9.
+//! Reads logs (JSON lines of many dialects); writes `learning.db` and, when told to, one key of a config at a time.
+//! Exits 0, 1, 2, 3, 4, 5, 7, 9.
 
 pub mod analyze;
+pub mod change;
 mod incremental;
 pub mod judge;
 pub mod learning;
@@ -31,11 +33,16 @@ Examples:
   analyze-logs analyze logs/ --incremental          read only what is new, report everything
   analyze-logs analyze part-7.jsonl --state-out 7.state
   analyze-logs merge *.state                        one answer for what many machines read
+  analyze-logs analyze logs/ --json > report.json
+  analyze-logs plan --from report.json --target-config config.yaml    the diff, nothing is changed
+  analyze-logs apply --from report.json --target-config config.yaml
+  analyze-logs rollback --last
 
 Dialects may be mixed in one file. A line that cannot be used is counted by class and named with file
 and byte offset; the rest is used, and the exit is 0. Further keys: analyze_logs.roles in nightshift.yaml.
 
-Exit codes: 0 done, 1 nothing could be read, 2 usage, 3 no log lines there, 7 another one reads, 9 config invalid.",
+Exit codes: 0 done, 1 failed, 2 usage, 3 nothing there (log lines, applicable changes), 4 a change was
+refused, 5 a change was taken back at once (its reload failed), 7 another one is at it, 9 config invalid.",
 };
 
 /// The command line.
@@ -65,6 +72,16 @@ enum Command {
     Store(learning::StoreArguments),
     /// Give each line of a file of messages its template
     Templates(templates::Arguments),
+    /// Show what recommendations would change in a config, as a diff
+    Plan(change::command::PlanArguments),
+    /// Make the changes that plan shows
+    Apply(change::command::PlanArguments),
+    /// Take a config change back: its key alone, if nobody edited that since
+    Rollback(change::command::RollbackArguments),
+    /// Confirm a config change: its key may be changed again
+    Keep(change::command::KeepArguments),
+    /// List the config changes
+    Changes(change::command::ListArguments),
 }
 
 /// Does what the command line asks.
@@ -79,5 +96,10 @@ pub fn run(ctx: &Ctx, arguments: Arguments) -> Result<Outcome, Failure> {
         Command::Recommendations(arguments) => learning::recommendations(ctx, arguments),
         Command::Store(arguments) => learning::store(ctx, arguments),
         Command::Templates(arguments) => templates::run(ctx, arguments),
+        Command::Plan(arguments) => change::command::run_plan(ctx, arguments),
+        Command::Apply(arguments) => change::command::run_apply(ctx, arguments),
+        Command::Rollback(arguments) => change::command::run_rollback(ctx, arguments),
+        Command::Keep(arguments) => change::command::run_keep(ctx, arguments),
+        Command::Changes(arguments) => change::command::run_list(ctx, arguments),
     }
 }

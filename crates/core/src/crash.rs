@@ -25,6 +25,13 @@ pub const POINTS: &[&str] = &[
     "deploy.reverting",
     "nightly.step_ended",
     "analyze_logs.commit",
+    "change.intended",
+    "change.staged",
+    "change.written",
+    "change.recorded",
+    "change.reverting",
+    "change.undone",
+    "change.reverted",
     "commit.write",
 ];
 

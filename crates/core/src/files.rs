@@ -7,7 +7,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
@@ -97,6 +97,32 @@ pub fn write_atomic_with(
     temp.as_file().sync_all().map_err(at("sync", path))?;
     temp.persist(path).map_err(|error| at("replace", path)(error.error))?;
     sync_dir(folder)
+}
+
+/// Writes a file that [`rename`] can put in the place of `like`: same mode and owner, synced. Nothing is left
+/// behind when it fails.
+pub fn stage_like(like: &Path, staged: &Path, bytes: &[u8]) -> Result<(), FileError> {
+    let write = || {
+        let meta = fs::metadata(like)?;
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(staged)?;
+        file.write_all(bytes)?;
+        let ours = file.metadata()?;
+        if (meta.uid(), meta.gid()) != (ours.uid(), ours.gid()) {
+            std::os::unix::fs::fchown(&file, Some(meta.uid()), Some(meta.gid()))?;
+        }
+        file.set_permissions(meta.permissions())?;
+        file.sync_all()
+    };
+    write().map_err(|source| {
+        let _ = remove_file(staged);
+        at("write", staged)(source)
+    })
+}
+
+/// Whether this process may write the file: also for root no file whose mode lets nobody write.
+pub fn is_writable(path: &Path) -> bool {
+    let allowed = rustix::fs::access(path, rustix::fs::Access::WRITE_OK).is_ok();
+    allowed && fs::metadata(path).is_ok_and(|meta| !meta.permissions().readonly())
 }
 
 /// Appends one line (the newline is added) in a single write, then syncs.

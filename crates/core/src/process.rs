@@ -151,6 +151,22 @@ pub fn end_stray(id: u32, mark: &str, grace: Duration) -> bool {
     true
 }
 
+/// Sends a signal by name (`HUP`, `SIGUSR1`, ...) to another process.
+pub fn signal(pid: i32, name: &str) -> Result<(), Failure> {
+    let signal = match name.strip_prefix("SIG").unwrap_or(name) {
+        "HUP" => Signal::HUP,
+        "USR1" => Signal::USR1,
+        "USR2" => Signal::USR2,
+        "TERM" => Signal::TERM,
+        "INT" => Signal::INT,
+        _ => return Err(Failure::config(format!("`{name}` is none of HUP, USR1, USR2, TERM, INT"))),
+    };
+    // 0 and 1 would be our own group and init.
+    let target = Some(pid).filter(|pid| *pid > 1).and_then(Pid::from_raw);
+    let target = target.ok_or_else(|| Failure::failed(format!("{pid} is no process to be signalled")))?;
+    rustix::process::kill_process(target, signal).or_fail(|| format!("cannot send {name} to process {pid}"))
+}
+
 fn drain(pipe: Option<impl Read + Send + 'static>) -> Option<std::thread::JoinHandle<String>> {
     pipe.map(|mut pipe| {
         std::thread::spawn(move || {

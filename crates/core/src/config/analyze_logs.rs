@@ -1,5 +1,7 @@
 //! Settings of `analyze-logs`.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
 use super::forms::Ordered;
@@ -32,6 +34,12 @@ pub struct AnalyzeLogs {
     pub objectives: Objectives,
     /// Days after which findings, metrics and closed improvements leave the store; 0 keeps everything.
     pub keep_days: u32,
+    /// The config that `plan` and `apply` change, where --target-config is not given.
+    pub target_config: Option<PathBuf>,
+    /// Rules file of config changes; the shipped rules that fit the config when absent.
+    pub rules: Option<PathBuf>,
+    /// How the program that reads the changed config is told.
+    pub reload: Reload,
 }
 
 impl Default for AnalyzeLogs {
@@ -48,6 +56,9 @@ impl Default for AnalyzeLogs {
             judge: Judge::default(),
             objectives: Objectives::default(),
             keep_days: 365,
+            target_config: None,
+            rules: None,
+            reload: Reload::default(),
         }
     }
 }
@@ -68,6 +79,66 @@ impl Default for Objectives {
     fn default() -> Self {
         Self { time: 1.0, money: 1.0, failures: 1.0 }
     }
+}
+
+/// How a program is told that its config has changed; whichever are set, in this order.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Reload {
+    /// A signal to the process whose id a file holds.
+    pub signal: Option<ReloadSignal>,
+    /// URL that is sent a `POST` with what changed.
+    pub http: Option<String>,
+    /// Program and arguments; `NIGHTSHIFT_CHANGED_FILE` and `NIGHTSHIFT_CHANGED_KEY` say what changed.
+    pub command: Vec<String>,
+    /// Seconds that request and command may take, each.
+    pub timeout_s: f64,
+    /// What becomes of a change whose reload failed.
+    pub on_failure: OnReloadFailure,
+}
+
+impl Reload {
+    /// Whether anything is to be told.
+    pub const fn is_set(&self) -> bool {
+        self.signal.is_some() || self.http.is_some() || !self.command.is_empty()
+    }
+}
+
+impl Default for Reload {
+    fn default() -> Self {
+        Self {
+            signal: None,
+            http: None,
+            command: Vec::new(),
+            timeout_s: 30.0,
+            on_failure: OnReloadFailure::Keep,
+        }
+    }
+}
+
+/// A signal to a process.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReloadSignal {
+    /// File that holds the process id.
+    pub pid_file: PathBuf,
+    /// `HUP`, `USR1`, `USR2`, `INT` or `TERM`.
+    #[serde(default = "hup")]
+    pub signal: String,
+}
+
+fn hup() -> String {
+    "HUP".into()
+}
+
+/// What becomes of a change whose reload failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnReloadFailure {
+    /// It stays, and the failure is said.
+    Keep,
+    /// It is taken back.
+    Revert,
 }
 
 /// Words of an event's or operation's name, by what they stand for.

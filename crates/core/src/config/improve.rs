@@ -1,7 +1,5 @@
 //! The sections `analyze_logs.loop` and `analyze_logs.judge`: when changes are made, and when they stay.
 
-use std::path::PathBuf;
-
 use serde::{Deserialize, Serialize};
 
 use crate::error::Failure;
@@ -55,8 +53,6 @@ pub struct Loop {
     pub safe_actions: Vec<String>,
     /// Least confidence of a safe change.
     pub safe_confidence: f64,
-    /// The config that is changed; without one the loop only analyzes and queues.
-    pub target_config: Option<PathBuf>,
     /// Files, folders or patterns of logs; `logs` in the home folder when empty.
     pub logs: Vec<String>,
     /// Days for which a change that was taken back is not tried again.
@@ -77,7 +73,6 @@ impl Default for Loop {
             dry_run_first: true,
             safe_actions: vec!["config_update".into(), "model_routing".into()],
             safe_confidence: 0.8,
-            target_config: None,
             logs: Vec::new(),
             retry_after_days: 30,
             approval_days: 30,

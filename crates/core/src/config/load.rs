@@ -195,6 +195,7 @@ fn check(config: &Config) -> Result<(), Failure> {
             )));
         }
     }
+    positive("analyze_logs.reload.timeout_s", config.analyze_logs.reload.timeout_s)?;
     positive("synergy.interval_s", config.synergy.interval_s)?;
     positive("synergy.check_interval_s", config.synergy.check_interval_s)?;
     positive("synergy.learning_rate", config.synergy.learning_rate.unwrap_or(1.0))?;

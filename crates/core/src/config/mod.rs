@@ -10,7 +10,7 @@ mod load;
 mod schema;
 mod synergy;
 
-pub use analyze_logs::{AnalyzeLogs, Objectives, Words};
+pub use analyze_logs::{AnalyzeLogs, Objectives, OnReloadFailure, Reload, ReloadSignal, Words};
 pub use forms::Ordered;
 pub use improve::{Guard, Judge, Loop, Mode, Split, Unproven};
 pub use load::{load, nearest, parse};
