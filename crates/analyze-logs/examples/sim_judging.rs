@@ -6,7 +6,7 @@
 //! Prints a table and, last, one JSON line.
 
 use nightshift_analyze_logs::judge::hours::Side;
-use nightshift_analyze_logs::judge::{Basis, Decision, Hours, Looks, Pairs, Question, decide};
+use nightshift_analyze_logs::judge::{Asked, Basis, Decision, Hours, Looks, Pairs, Question, decide};
 use nightshift_analyze_logs::read::{NONE, Step};
 use nightshift_analyze_logs::tally::HOUR_US;
 use nightshift_core::config::Judge;
@@ -146,7 +146,8 @@ fn one(seed: u64, world: &World, effect: &Effect, calls: usize, rules: &Judge) -
         let mut hours = Hours::default();
         before.iter().for_each(|step| hours.add(step, Side::Before, None));
         after.iter().filter(|step| step.at < until).for_each(|step| hours.add(step, Side::After, None));
-        let verdict = decide(&Pairs::of(&hours, &question), rules, None, f64::from(asked), looks);
+        let asked_now = Asked { hours_gone: f64::from(asked), looks, ..Asked::default() };
+        let verdict = decide(&Pairs::of(&hours, &question), rules, asked_now);
         looks = verdict.looks;
         if verdict.decision != Decision::Wait {
             return (verdict.decision, verdict.basis, f64::from(asked) < rules.deadline_hours);

@@ -177,6 +177,21 @@ fn finish(ctx: &Ctx, findings: &Findings, new: Option<New>, giving: &Giving) -> 
     Ok(Outcome::new(Exit::Done, &report, text))
 }
 
+/// What is in these inputs, with findings and recommendations: for the feedback loop. No inputs are no entries.
+pub(crate) fn examine(
+    ctx: &Ctx,
+    inputs: Vec<Input>,
+    options: &Options<'_>,
+) -> Result<AnalyzeReport, Failure> {
+    let mut problems = Vec::new();
+    let started = ctx.clock.elapsed();
+    let mut findings = pass(ctx, inputs, options, &mut problems)?;
+    findings.problems.extend(problems);
+    let mut report = AnalyzeReport::of(&findings, (ctx.clock.elapsed() - started).as_secs_f64());
+    report.recommendations = recommend(&report.patterns, &Context::of(&findings, options.settings));
+    Ok(report)
+}
+
 /// Arguments of `merge`.
 #[derive(Debug, Args)]
 pub struct MergeArguments {

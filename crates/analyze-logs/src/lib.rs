@@ -5,6 +5,7 @@
 
 pub mod analyze;
 pub mod change;
+pub mod cycle;
 mod incremental;
 pub mod judge;
 pub mod learning;
@@ -70,6 +71,20 @@ enum Command {
     Recommendations(learning::RecommendationsArguments),
     /// Count what the store holds, and drop what is old
     Store(learning::StoreArguments),
+    /// Keep or revert the changes that wait for a verdict; or compare two sides of an operation
+    Judge(judge::command::Arguments),
+    /// The feedback loop: judge, analyze, recommend, apply, on a schedule
+    Loop(cycle::command::LoopArguments),
+    /// Apply a change that waits for approval
+    Approve(cycle::command::ApproveArguments),
+    /// Turn a change down that waits for approval
+    Reject(cycle::command::RejectArguments),
+    /// Changes that wait for approval
+    List(cycle::command::ListArguments),
+    /// What came of the changes so far
+    Stats(cycle::command::StatsArguments),
+    /// What this program changed, with the chain of the journal checked
+    Audit(cycle::command::AuditArguments),
     /// Give each line of a file of messages its template
     Templates(templates::Arguments),
     /// Show what recommendations would change in a config, as a diff
@@ -95,6 +110,13 @@ pub fn run(ctx: &Ctx, arguments: Arguments) -> Result<Outcome, Failure> {
         Command::Correlations(arguments) => learning::correlations(ctx, arguments),
         Command::Recommendations(arguments) => learning::recommendations(ctx, arguments),
         Command::Store(arguments) => learning::store(ctx, arguments),
+        Command::Judge(arguments) => judge::command::run(ctx, arguments),
+        Command::Loop(arguments) => cycle::command::run_loop(ctx, arguments),
+        Command::Approve(arguments) => cycle::command::approve(ctx, arguments),
+        Command::Reject(arguments) => cycle::command::reject(ctx, arguments),
+        Command::List(arguments) => cycle::command::list(ctx, arguments),
+        Command::Stats(arguments) => cycle::command::stats(ctx, arguments),
+        Command::Audit(arguments) => cycle::command::audit(ctx, arguments),
         Command::Templates(arguments) => templates::run(ctx, arguments),
         Command::Plan(arguments) => change::command::run_plan(ctx, arguments),
         Command::Apply(arguments) => change::command::run_apply(ctx, arguments),

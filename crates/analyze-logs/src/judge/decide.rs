@@ -9,9 +9,11 @@
 use nightshift_core::config::{Guard, Judge, Unproven};
 use serde::{Deserialize, Serialize};
 
-use super::hours::Late;
+use super::hours::{Calls, Late};
 use super::measure::{Measured, measure};
 use super::pairs::{Baseline, Pairs};
+use crate::recommendation::Saving;
+use crate::tally::Cell;
 
 /// Shares of the plan at which is looked.
 const PLAN: [f64; 4] = [0.1, 0.25, 0.5, 1.0];
@@ -81,6 +83,8 @@ pub struct Verdict {
     /// Where a limit was raised: what the calls beyond the old one brought.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub late: Option<Paid>,
+    /// What the change saves in a day, measured.
+    pub saving: Saving,
     /// The looks, this one included.
     pub looks: Looks,
 }
@@ -123,13 +127,27 @@ const fn weight(guard: Guard) -> f64 {
     }
 }
 
-/// Judges matched calls. `late_us` is the limit that was raised; `hours_gone` is the time since the change.
-pub fn decide(pairs: &Pairs, rules: &Judge, late_us: Option<u64>, hours_gone: f64, looks: Looks) -> Verdict {
+/// When, and about what, a verdict is asked for.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Asked {
+    /// Hours since the change.
+    pub hours_gone: f64,
+    /// There will be no further look, deadline or not.
+    pub last: bool,
+    /// The limit that was raised, in microseconds.
+    pub late_us: Option<u64>,
+    /// The looks so far.
+    pub looks: Looks,
+}
+
+/// Judges matched calls.
+pub fn decide(pairs: &Pairs, rules: &Judge, asked: Asked) -> Verdict {
+    let Asked { hours_gone, last, late_us, looks } = asked;
     let calls = [pairs.total(|s| &s.before), pairs.total(|s| &s.after)];
     let counts = [calls[0].cell.calls, calls[1].cell.calls];
     let by_hours = if rules.min_hours > 0.0 { pairs.hours as f64 / rules.min_hours } else { 1.0 };
     let fraction = ((counts[1] + pairs.unmatched) as f64 / rules.observations as f64).min(by_hours).min(1.0);
-    let deadline = hours_gone >= rules.deadline_hours;
+    let deadline = last || hours_gone >= rules.deadline_hours;
     let due = PLAN.iter().filter(|share| **share <= fraction).count();
     let late = late_us.map(|limit| Paid::of(calls[1].late, limit));
     // Whoever may take longer does: with a raised limit, what it won is asked instead.
@@ -146,6 +164,7 @@ pub fn decide(pairs: &Pairs, rules: &Judge, late_us: Option<u64>, hours_gone: f6
         baseline: pairs.baseline,
         figures,
         late,
+        saving: saving(&calls, hours_gone),
         looks,
     };
     if counts.iter().any(|count| *count < rules.min_observations.max(1)) {
@@ -168,6 +187,23 @@ pub fn decide(pairs: &Pairs, rules: &Judge, late_us: Option<u64>, hours_gone: f6
     }
     verdict.why = verdict.say(rules);
     verdict
+}
+
+/// Per call before minus per call after, times the calls of a day after.
+fn saving([before, after]: &[Calls; 2], hours_gone: f64) -> Saving {
+    let daily = after.cell.calls as f64 * 24.0 / hours_gone.max(1.0);
+    let fewer = |amount: fn(&Cell) -> f64| {
+        let each = |calls: &Calls| amount(&calls.cell) / calls.cell.calls.max(1) as f64;
+        (each(before) - each(after)) * daily
+    };
+    if before.cell.calls == 0 || after.cell.calls == 0 {
+        return Saving::default();
+    }
+    Saving {
+        seconds_per_day: fewer(|cell| cell.duration_us as f64 / 1e6),
+        usd_per_day: fewer(|cell| cell.cost_nano as f64 / 1e9),
+        failures_per_day: fewer(|cell| cell.errors as f64),
+    }
 }
 
 /// One look with `alpha` to spend.
