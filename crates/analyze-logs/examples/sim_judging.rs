@@ -7,7 +7,7 @@
 
 use nightshift_analyze_logs::judge::hours::Side;
 use nightshift_analyze_logs::judge::{Asked, Basis, Decision, Hours, Looks, Pairs, Question, decide};
-use nightshift_analyze_logs::read::{NONE, Step};
+use nightshift_analyze_logs::read::{NONE, Step, Text};
 use nightshift_analyze_logs::tally::HOUR_US;
 use nightshift_core::config::Judge;
 use nightshift_stats::rng::SplitMix64;
@@ -118,9 +118,11 @@ fn step(at: i64, duration_us: u64, failed: bool) -> Step {
         completion_tokens: 0,
         failed,
         timed_out: false,
-        error: Default::default(),
-        error_type: Default::default(),
+        error: Text::default(),
+        error_type: Text::default(),
         offset: 0,
+        line: Text::default(),
+        shape: 0,
     }
 }
 
@@ -144,8 +146,12 @@ fn one(seed: u64, world: &World, effect: &Effect, calls: usize, rules: &Judge) -
             split: None,
         };
         let mut hours = Hours::default();
-        before.iter().for_each(|step| hours.add(step, Side::Before, None));
-        after.iter().filter(|step| step.at < until).for_each(|step| hours.add(step, Side::After, None));
+        for step in &before {
+            hours.add(step, Side::Before, None);
+        }
+        for step in after.iter().filter(|step| step.at < until) {
+            hours.add(step, Side::After, None);
+        }
         let asked_now = Asked { hours_gone: f64::from(asked), looks, ..Asked::default() };
         let verdict = decide(&Pairs::of(&hours, &question), rules, asked_now);
         looks = verdict.looks;

@@ -14,7 +14,7 @@ use crate::read::{self, Input, Job, Ops, Options, Problem, Window, expand};
 use crate::recommend::{Context, recommend};
 use crate::report::AnalyzeReport;
 use crate::reports::{self, Format};
-use crate::tally::{Findings, Limits, Saved, Tally};
+use crate::tally::{Findings, Limits, Saved};
 
 /// Arguments of `analyze`.
 #[derive(Debug, Args)]
@@ -135,11 +135,12 @@ fn pass(
 ) -> Result<Findings, Failure> {
     let names: Vec<String> = inputs.iter().map(Input::name).collect();
     let mut ops = Ops::default();
-    let mut tally = Tally::new(Limits::of(options.settings));
+    let limits = Limits::of(options.settings);
+    let mut findings = Findings::empty(limits);
     let bar = ctx.printer.bar(0, "reading");
-    let read = read::read(inputs.into_iter().map(Job::whole).collect(), options, &mut ops, |batch, _| {
+    let read = read::read(inputs.into_iter().map(Job::whole).collect(), options, &mut ops, |batch, ops| {
         bar.inc(batch.bytes);
-        tally.add(batch, &names[batch.input]);
+        findings.add(batch, ops, &names[batch.input]);
         Ok(())
     })?;
     bar.finish_and_clear();
@@ -149,12 +150,14 @@ fn pass(
         return Err(Failure::failed(format!("nothing could be read: {}", named.join("; ")))
             .hint("check the paths and their permissions"));
     }
-    Ok(Findings { ops, tally, problems: Vec::new() })
+    findings.finish(ops);
+    Ok(findings)
 }
 
 /// Reports, and writes state, store and report files where they are wanted.
 fn finish(ctx: &Ctx, findings: &Findings, new: Option<New>, giving: &Giving) -> Result<Outcome, Failure> {
-    let mut report = AnalyzeReport::of(findings, ctx.clock.elapsed().as_secs_f64());
+    let mut report = AnalyzeReport::of(findings, &ctx.config.analyze_logs);
+    report.seconds = ctx.clock.elapsed().as_secs_f64();
     report.incremental = new;
     report.recommendations = recommend(&report.patterns, &Context::of(findings, &ctx.config.analyze_logs));
     if let Some(path) = &giving.state_out {
@@ -187,7 +190,8 @@ pub(crate) fn examine(
     let started = ctx.clock.elapsed();
     let mut findings = pass(ctx, inputs, options, &mut problems)?;
     findings.problems.extend(problems);
-    let mut report = AnalyzeReport::of(&findings, (ctx.clock.elapsed() - started).as_secs_f64());
+    let mut report = AnalyzeReport::of(&findings, options.settings);
+    report.seconds = (ctx.clock.elapsed() - started).as_secs_f64();
     report.recommendations = recommend(&report.patterns, &Context::of(&findings, options.settings));
     Ok(report)
 }

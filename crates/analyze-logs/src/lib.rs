@@ -6,6 +6,7 @@
 pub mod analyze;
 pub mod change;
 pub mod cycle;
+pub mod detect;
 mod incremental;
 pub mod judge;
 pub mod learning;
