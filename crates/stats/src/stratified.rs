@@ -15,7 +15,7 @@ const FEWEST_STRATA: usize = 8;
 /// How much of an hour's level the next hour keeps.
 const PERSISTENCE: f64 = 0.6;
 /// Standard errors that are added to what the strata scatter: too little costs false alarms, too much power.
-const CAUTION: f64 = 0.5;
+const CAUTION: f64 = 0.7;
 /// Strata farther apart are taken to be independent.
 const REACH: usize = 20;
 
@@ -156,8 +156,9 @@ fn finish(z: f64, strata: &[Excess]) -> Compared {
 ///
 /// A stratum's own level adds `t^2 V^2` to its variance `V`, and levels of strata `d` apart go together by
 /// `PERSISTENCE^d`: one number `t^2`, estimated by least squares from the products of the excesses' rests around
-/// the common effect, each weighted by how much it says (moments as in Liang and Zeger 1986). A free choice of the
-/// persistence, or Newey and West's sums, scatter so much at fifty strata that they let more false alarms through.
+/// the common effect, each weighted by how much it says (moments as in Liang and Zeger 1986), and `CAUTION` of its
+/// standard error is added. A free choice of the persistence, or Newey and West's sums, scatter so much at fifty
+/// strata that they let more false alarms through (`scripts/sim-judging`).
 fn overdispersion(strata: &[Excess]) -> f64 {
     let used: Vec<&Excess> = strata.iter().filter(|stratum| stratum.variance > 0.0).collect();
     if used.len() < FEWEST_STRATA {

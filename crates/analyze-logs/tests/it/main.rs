@@ -4,7 +4,9 @@
 
 mod bad_input;
 mod contract;
+mod cycle;
 mod incremental;
+mod judging;
 mod learning;
 mod planted;
 mod recommend;
