@@ -1,7 +1,7 @@
 //! Execution logs: what happened in them, what to change, and whether the change helped.
 //!
 //! Reads logs (JSON lines of many dialects); writes `learning.db` and, when told to, one key of a config at a time.
-//! Exits 0, 1, 2, 3, 4, 5, 7, 9.
+//! Exits 0, 1, 2, 3, 4, 5, 6, 7, 9.
 
 pub mod analyze;
 pub mod change;
@@ -39,12 +39,15 @@ Examples:
   analyze-logs plan --from report.json --target-config config.yaml    the diff, nothing is changed
   analyze-logs apply --from report.json --target-config config.yaml
   analyze-logs rollback --last
+  analyze-logs loop run --target-config config.yaml --dry-run         one cycle of the feedback loop
+  analyze-logs judge --operation tool:web --at 2026-03-02T02:00:00Z logs/
 
 Dialects may be mixed in one file. A line that cannot be used is counted by class and named with file
 and byte offset; the rest is used, and the exit is 0. Further keys: analyze_logs.roles in nightshift.yaml.
 
 Exit codes: 0 done, 1 failed, 2 usage, 3 nothing there (log lines, applicable changes), 4 a change was
-refused, 5 a change was taken back at once (its reload failed), 7 another one is at it, 9 config invalid.",
+refused or waits for approval, 5 a change was taken back, 6 one could not be taken back, 7 another one is
+at it, 9 config invalid.",
 };
 
 /// The command line.

@@ -61,17 +61,17 @@ fn sides(before: (u64, u64, u64), after: (u64, u64, u64)) -> Hours {
 
 #[test]
 fn worse_is_taken_back_better_and_equal_are_kept() {
-    let base = (20, 10, 200_000);
+    let base = (60, 10, 200_000);
     let at = Asked { hours_gone: 50.0, ..Asked::default() };
     for (after, decision, basis) in [
-        ((20, 10, 200_000), Decision::Keep, Basis::NonInferior),
-        ((20, 20, 150_000), Decision::Keep, Basis::NonInferior),
-        ((20, 5, 200_000), Decision::Revert, Basis::Worse),
-        ((20, 10, 300_000), Decision::Revert, Basis::Worse),
+        ((60, 10, 200_000), Decision::Keep, Basis::NonInferior),
+        ((60, 20, 150_000), Decision::Keep, Basis::NonInferior),
+        ((60, 5, 200_000), Decision::Revert, Basis::Worse),
+        ((60, 10, 300_000), Decision::Revert, Basis::Worse),
     ] {
         let verdict = judge(&sides(base, after), at);
         assert_eq!((verdict.decision, verdict.basis), (decision, basis), "{}", verdict.why);
-        assert_eq!((verdict.baseline, verdict.calls), (Baseline::SameHoursOfWeek, [1000, 1000]));
+        assert_eq!((verdict.baseline, verdict.calls), (Baseline::SameHoursOfWeek, [3000, 3000]));
     }
 }
 
