@@ -4,7 +4,7 @@ use nightshift_analyze_logs::judge::hours::{Calls, Side};
 use nightshift_analyze_logs::judge::{
     Asked, Baseline, Basis, Decision, Hours, Looks, Pairs, Question, Verdict, decide,
 };
-use nightshift_core::config::{Judge, Unproven};
+use nightshift_core::config::{Guard, Judge, Unproven};
 use nightshift_testkit::Home;
 
 const HOUR_US: i64 = 3_600_000_000;
@@ -153,6 +153,41 @@ fn a_raised_limit_has_to_pay() {
     let verdict = judge(&hours, asked);
     assert_eq!(verdict.decision, Decision::Keep);
     assert!(verdict.late.unwrap().paid());
+}
+
+#[test]
+fn fewer_calls_are_seen_where_throughput_is_guarded() {
+    let rules = Judge { guard: vec![Guard::Throughput], ..Judge::default() };
+    let last = Asked { hours_gone: 60.0, last: true, ..Asked::default() };
+    for (fewer, decision) in [(12, Decision::Revert), (0, Decision::Keep)] {
+        let mut hours = Hours::default();
+        for hour in 0..50 {
+            let calls = 20 + hour as u64 % 3;
+            fill(&mut hours, CHANGE - 168 + hour, 1, Side::Before, (calls, 10, 200_000));
+            let calls = 20 + hour as u64 % 4 - fewer;
+            fill(&mut hours, CHANGE + hour, 1, Side::After, (calls, 10, 200_000));
+        }
+        let verdict = decide(&Pairs::of(&hours, &question(None)), &rules, last);
+        assert_eq!(verdict.decision, decision, "{}", verdict.why);
+        assert_eq!(verdict.figures.len(), 1);
+    }
+}
+
+#[test]
+fn a_higher_cost_of_a_call_is_seen() {
+    let last = Asked { hours_gone: 60.0, last: true, ..Asked::default() };
+    for (percent, decision) in [(150, Decision::Revert), (100, Decision::Keep)] {
+        let mut hours = sides((20, 10, 200_000), (20, 10, 200_000));
+        for sides in hours.0.values_mut() {
+            for (calls, percent) in [(&mut sides.before, 100), (&mut sides.after, percent)] {
+                for call in 0..calls.cell.calls {
+                    calls.costs.add((1_000_000 + 50_000 * call) * percent / 100);
+                }
+            }
+        }
+        let verdict = decide(&Pairs::of(&hours, &question(None)), &Judge::default(), last);
+        assert_eq!(verdict.decision, decision, "{}", verdict.why);
+    }
 }
 
 fn line(at: &str, more: &str) -> String {
