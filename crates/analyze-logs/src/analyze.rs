@@ -9,8 +9,11 @@ use nightshift_core::jiff::tz::TimeZone;
 use nightshift_core::{Ctx, Exit, Failure, OrFail, Outcome, files};
 
 use crate::incremental::{self, New};
+use crate::learning::{self, Db};
 use crate::read::{self, Input, Job, Ops, Options, Problem, Window, expand};
+use crate::recommend::{Context, recommend};
 use crate::report::AnalyzeReport;
+use crate::reports::{self, Format};
 use crate::tally::{Findings, Limits, Saved};
 
 /// Arguments of `analyze`.
@@ -27,9 +30,34 @@ pub struct Arguments {
     /// Read only what is new since the last time; report everything read so far
     #[arg(long, conflicts_with_all = ["since", "until"])]
     incremental: bool,
+    #[command(flatten)]
+    giving: Giving,
+}
+
+/// Where the answer goes.
+#[derive(Debug, Args)]
+pub struct Giving {
     /// Also write what was counted to this file, for merge
     #[arg(long, value_name = "FILE")]
     state_out: Option<PathBuf>,
+    /// Also write a report with charts (.html), or as .md, .csv (findings, and operations beside it) or .txt
+    #[arg(long, value_name = "FILE")]
+    report: Vec<PathBuf>,
+    /// Form of the answer on stdout
+    #[arg(long, value_enum, value_name = "FORM", default_value = "text", conflicts_with = "json")]
+    format: Format,
+    /// Also write findings, recommendations and metrics to the store
+    #[arg(long)]
+    store: bool,
+    #[command(flatten)]
+    db: Db,
+}
+
+impl Giving {
+    /// Refuses the name of a report in no known form, before hours of reading.
+    fn check(&self) -> Result<(), Failure> {
+        self.report.iter().try_for_each(|path| reports::format_of(path).map(|_| ()))
+    }
 }
 
 /// How logs are read.
@@ -72,6 +100,7 @@ pub fn run(ctx: &Ctx, arguments: Arguments) -> Result<Outcome, Failure> {
     if paths.is_empty() {
         paths.push(ctx.paths.logs().display().to_string());
     }
+    arguments.giving.check()?;
     let (inputs, mut problems) = expand(&paths)?;
     let reading = &arguments.reading;
     let zone = reading.zone()?;
@@ -94,7 +123,7 @@ pub fn run(ctx: &Ctx, arguments: Arguments) -> Result<Outcome, Failure> {
         (pass(ctx, inputs, &options, &mut problems)?, None)
     };
     findings.problems.extend(problems);
-    finish(ctx, &findings, new, arguments.state_out)
+    finish(ctx, &findings, new, &arguments.giving)
 }
 
 /// One pass over all inputs.
@@ -125,23 +154,46 @@ fn pass(
     Ok(findings)
 }
 
-/// Reports, and writes the state where one is wanted.
-fn finish(
-    ctx: &Ctx,
-    findings: &Findings,
-    new: Option<New>,
-    state_out: Option<PathBuf>,
-) -> Result<Outcome, Failure> {
+/// Reports, and writes state, store and report files where they are wanted.
+fn finish(ctx: &Ctx, findings: &Findings, new: Option<New>, giving: &Giving) -> Result<Outcome, Failure> {
     let mut report = AnalyzeReport::of(findings, &ctx.config.analyze_logs);
-    report.incremental = new;
-    if let Some(path) = state_out {
-        let json = serde_json::to_vec(&Saved::of(findings)).or_fail(|| "cannot write the state".into())?;
-        files::write_atomic(&path, &json)?;
-    }
     report.seconds = ctx.clock.elapsed().as_secs_f64();
-    let exit = if report.entries + report.bytes == 0 { Exit::NothingToDo } else { Exit::Done };
-    let text = if exit == Exit::NothingToDo { "no log lines there".to_owned() } else { report.text() };
-    Ok(Outcome::new(exit, &report, text))
+    report.incremental = new;
+    report.recommendations = recommend(&report.patterns, &Context::of(findings, &ctx.config.analyze_logs));
+    if let Some(path) = &giving.state_out {
+        let json = serde_json::to_vec(&Saved::of(findings)).or_fail(|| "cannot write the state".into())?;
+        files::write_atomic(path, &json)?;
+    }
+    if report.entries + report.bytes == 0 {
+        return Ok(Outcome::new(Exit::NothingToDo, &report, "no log lines there"));
+    }
+    if (giving.store || giving.db.db.is_some()) && !ctx.dry_run {
+        let mut store = learning::open(ctx, &giving.db)?;
+        let mut stored = store.write(|tx| learning::store_analysis(tx, ctx.clock.now(), &report))?;
+        stored.db = store.path().display().to_string();
+        report.stored = Some(stored);
+    }
+    for path in &giving.report {
+        report.reports.extend(reports::write(path, &report, findings)?);
+    }
+    let text = reports::render(giving.format, &report, findings)?;
+    Ok(Outcome::new(Exit::Done, &report, text))
+}
+
+/// What is in these inputs, with findings and recommendations: for the feedback loop. No inputs are no entries.
+pub(crate) fn examine(
+    ctx: &Ctx,
+    inputs: Vec<Input>,
+    options: &Options<'_>,
+) -> Result<AnalyzeReport, Failure> {
+    let mut problems = Vec::new();
+    let started = ctx.clock.elapsed();
+    let mut findings = pass(ctx, inputs, options, &mut problems)?;
+    findings.problems.extend(problems);
+    let mut report = AnalyzeReport::of(&findings, options.settings);
+    report.seconds = (ctx.clock.elapsed() - started).as_secs_f64();
+    report.recommendations = recommend(&report.patterns, &Context::of(&findings, options.settings));
+    Ok(report)
 }
 
 /// Arguments of `merge`.
@@ -150,13 +202,13 @@ pub struct MergeArguments {
     /// Files that analyze --state-out wrote
     #[arg(required = true, value_name = "STATE")]
     states: Vec<PathBuf>,
-    /// Also write the merged state to this file
-    #[arg(long, value_name = "FILE")]
-    state_out: Option<PathBuf>,
+    #[command(flatten)]
+    giving: Giving,
 }
 
 /// Runs `merge`.
 pub fn merge(ctx: &Ctx, arguments: MergeArguments) -> Result<Outcome, Failure> {
+    arguments.giving.check()?;
     let mut merged: Option<Findings> = None;
     for path in &arguments.states {
         let told = || format!("cannot merge {}", path.display());
@@ -168,5 +220,5 @@ pub fn merge(ctx: &Ctx, arguments: MergeArguments) -> Result<Outcome, Failure> {
         }
     }
     let merged = merged.ok_or_else(|| Failure::usage("no state is named"))?;
-    finish(ctx, &merged, None, arguments.state_out)
+    finish(ctx, &merged, None, &arguments.giving)
 }

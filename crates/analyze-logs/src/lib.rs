@@ -1,17 +1,22 @@
 //! Execution logs: what happened in them, what to change, and whether the change helped.
 //!
 //! Reads logs (JSON lines of many dialects); writes `learning.db` and, when told to, one key of a config at a time.
-//! Exits 0, 1, 2, 3, 4, 5, 7, 9.
+//! Exits 0, 1, 2, 3, 4, 5, 6, 7, 9.
 
 pub mod analyze;
 pub mod change;
+pub mod cycle;
 pub mod detect;
 mod incremental;
+pub mod judge;
+pub mod learning;
 pub mod line;
 pub mod pattern;
 pub mod read;
+pub mod recommend;
 pub mod recommendation;
 mod report;
+mod reports;
 pub mod tally;
 pub mod templates;
 
@@ -34,12 +39,15 @@ Examples:
   analyze-logs plan --from report.json --target-config config.yaml    the diff, nothing is changed
   analyze-logs apply --from report.json --target-config config.yaml
   analyze-logs rollback --last
+  analyze-logs loop run --target-config config.yaml --dry-run         one cycle of the feedback loop
+  analyze-logs judge --operation tool:web --at 2026-03-02T02:00:00Z logs/
 
 Dialects may be mixed in one file. A line that cannot be used is counted by class and named with file
 and byte offset; the rest is used, and the exit is 0. Further keys: analyze_logs.roles in nightshift.yaml.
 
 Exit codes: 0 done, 1 failed, 2 usage, 3 nothing there (log lines, applicable changes), 4 a change was
-refused, 5 a change was taken back at once (its reload failed), 7 another one is at it, 9 config invalid.",
+refused or waits for approval, 5 a change was taken back, 6 one could not be taken back, 7 another one is
+at it, 9 config invalid.",
 };
 
 /// The command line.
@@ -55,6 +63,32 @@ enum Command {
     Analyze(analyze::Arguments),
     /// Merge what several machines have counted
     Merge(analyze::MergeArguments),
+    /// Findings that the store holds
+    Patterns(learning::PatternsArguments),
+    /// Improvements that the store holds
+    Improvements(learning::ImprovementsArguments),
+    /// Metrics that the store holds
+    Metrics(learning::MetricsArguments),
+    /// Correlations that the store holds
+    Correlations(learning::CorrelationsArguments),
+    /// Recommendations that the store holds
+    Recommendations(learning::RecommendationsArguments),
+    /// Count what the store holds, and drop what is old
+    Store(learning::StoreArguments),
+    /// Keep or revert the changes that wait for a verdict; or compare two sides of an operation
+    Judge(judge::command::Arguments),
+    /// The feedback loop: judge, analyze, recommend, apply, on a schedule
+    Loop(cycle::command::LoopArguments),
+    /// Apply a change that waits for approval
+    Approve(cycle::command::ApproveArguments),
+    /// Turn a change down that waits for approval
+    Reject(cycle::command::RejectArguments),
+    /// Changes that wait for approval
+    List(cycle::command::ListArguments),
+    /// What came of the changes so far
+    Stats(cycle::command::StatsArguments),
+    /// What this program changed, with the chain of the journal checked
+    Audit(cycle::command::AuditArguments),
     /// Give each line of a file of messages its template
     Templates(templates::Arguments),
     /// Show what recommendations would change in a config, as a diff
@@ -74,6 +108,19 @@ pub fn run(ctx: &Ctx, arguments: Arguments) -> Result<Outcome, Failure> {
     match arguments.command {
         Command::Analyze(arguments) => analyze::run(ctx, arguments),
         Command::Merge(arguments) => analyze::merge(ctx, arguments),
+        Command::Patterns(arguments) => learning::patterns(ctx, arguments),
+        Command::Improvements(arguments) => learning::improvements(ctx, arguments),
+        Command::Metrics(arguments) => learning::metrics(ctx, arguments),
+        Command::Correlations(arguments) => learning::correlations(ctx, arguments),
+        Command::Recommendations(arguments) => learning::recommendations(ctx, arguments),
+        Command::Store(arguments) => learning::store(ctx, arguments),
+        Command::Judge(arguments) => judge::command::run(ctx, arguments),
+        Command::Loop(arguments) => cycle::command::run_loop(ctx, arguments),
+        Command::Approve(arguments) => cycle::command::approve(ctx, arguments),
+        Command::Reject(arguments) => cycle::command::reject(ctx, arguments),
+        Command::List(arguments) => cycle::command::list(ctx, arguments),
+        Command::Stats(arguments) => cycle::command::stats(ctx, arguments),
+        Command::Audit(arguments) => cycle::command::audit(ctx, arguments),
         Command::Templates(arguments) => templates::run(ctx, arguments),
         Command::Plan(arguments) => change::command::run_plan(ctx, arguments),
         Command::Apply(arguments) => change::command::run_apply(ctx, arguments),

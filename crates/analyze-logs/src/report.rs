@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::path::PathBuf;
 
 use nightshift_core::clock::rfc3339;
 use nightshift_core::config::AnalyzeLogs;
@@ -11,6 +12,7 @@ use serde_json::Value;
 
 use crate::detect;
 use crate::incremental::New;
+use crate::learning::Stored;
 use crate::pattern::Pattern;
 use crate::read::Problem;
 use crate::recommendation::Recommendation;
@@ -51,6 +53,12 @@ pub(crate) struct AnalyzeReport {
     pub(crate) patterns: Vec<Pattern>,
     /// What to do about it.
     pub(crate) recommendations: Vec<Recommendation>,
+    /// What went to the store.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) stored: Option<Stored>,
+    /// Files that hold this as reports.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) reports: Vec<PathBuf>,
 }
 
 /// One tool, model or task.
@@ -150,6 +158,8 @@ impl AnalyzeReport {
             operations,
             patterns: by_impact([detect::patterns(findings, settings)]),
             recommendations: Vec::new(),
+            stored: None,
+            reports: Vec::new(),
         }
     }
 

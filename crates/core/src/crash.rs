@@ -32,6 +32,13 @@ pub const POINTS: &[&str] = &[
     "change.reverting",
     "change.undone",
     "change.reverted",
+    "cycle.begun",
+    "cycle.repaired",
+    "cycle.looked",
+    "cycle.judged",
+    "cycle.analyzed",
+    "cycle.applied",
+    "cycle.stored",
     "commit.write",
 ];
 

@@ -12,6 +12,7 @@
 //! | [`describe`] | mean, variance, quantiles, bootstrap |
 //! | [`forecast`] | ARIMA by exact likelihood, exponential smoothing, short series |
 //! | [`rng`] | the small seeded generator that the above draw from |
+//! | [`stratified`] | two sides compared hour for hour: rates and scores, with overdispersion |
 //! | [`special`] | normal, gamma and beta functions underneath |
 //!
 //! Bandits belong beside these as a module of their own.
@@ -24,6 +25,7 @@ pub mod interval;
 pub mod paired;
 pub mod rng;
 pub mod special;
+pub mod stratified;
 
 /// Why a number could not be computed. Nothing in this crate panics on bad input.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]

@@ -82,11 +82,11 @@ pub struct Cell {
 }
 
 impl Cell {
-    fn at(hour: i32) -> Self {
+    pub(crate) fn at(hour: i32) -> Self {
         Self { hour, ..Self::default() }
     }
 
-    fn add(&mut self, step: &Step, limits: Limits) {
+    pub(crate) fn add(&mut self, step: &Step, limits: Limits) {
         self.calls += 1;
         self.errors += u64::from(step.failed);
         self.timeouts += u64::from(step.timed_out);

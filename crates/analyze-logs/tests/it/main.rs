@@ -5,8 +5,13 @@
 mod bad_input;
 mod change;
 mod contract;
+mod cycle;
 mod incremental;
 mod patterns;
+mod judging;
+mod learning;
 mod planted;
+mod recommend;
+mod reports;
 mod templates;
 mod truth;

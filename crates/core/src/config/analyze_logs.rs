@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::forms::Ordered;
+use super::improve::{Judge, Loop};
 
 /// How logs are read, and from where on something in them counts as a pattern.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -24,6 +25,15 @@ pub struct AnalyzeLogs {
     pub high_cost_threshold: f64,
     /// Seconds above which a call counts as one that ran into its limit.
     pub timeout_threshold: f64,
+    /// When changes are made.
+    #[serde(rename = "loop")]
+    pub cycle: Loop,
+    /// When they stay.
+    pub judge: Judge,
+    /// What savings are worth when recommendations are ranked.
+    pub objectives: Objectives,
+    /// Days after which findings, metrics and closed improvements leave the store; 0 keeps everything.
+    pub keep_days: u32,
     /// The config that `plan` and `apply` change, where --target-config is not given.
     pub target_config: Option<PathBuf>,
     /// Rules file of config changes; the shipped rules that fit the config when absent.
@@ -42,10 +52,32 @@ impl Default for AnalyzeLogs {
             slow_operation_threshold: 5.0,
             high_cost_threshold: 0.10,
             timeout_threshold: 30.0,
+            cycle: Loop::default(),
+            judge: Judge::default(),
+            objectives: Objectives::default(),
+            keep_days: 365,
             target_config: None,
             rules: None,
             reload: Reload::default(),
         }
+    }
+}
+
+/// Weights of the three things that a change can save; 0 leaves one out.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Objectives {
+    /// Of seconds.
+    pub time: f64,
+    /// Of US dollars.
+    pub money: f64,
+    /// Of failed calls.
+    pub failures: f64,
+}
+
+impl Default for Objectives {
+    fn default() -> Self {
+        Self { time: 1.0, money: 1.0, failures: 1.0 }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::str::FromStr;
 
-use crate::config::Config;
+use crate::config::{Config, Objectives};
 use crate::env::{self, Env};
 use crate::error::Failure;
 use crate::files;
@@ -186,6 +186,15 @@ fn check(config: &Config) -> Result<(), Failure> {
     positive("analyze_logs.slow_operation_threshold", config.analyze_logs.slow_operation_threshold)?;
     positive("analyze_logs.high_cost_threshold", config.analyze_logs.high_cost_threshold)?;
     positive("analyze_logs.timeout_threshold", config.analyze_logs.timeout_threshold)?;
+    super::improve::check(&config.analyze_logs.cycle, &config.analyze_logs.judge)?;
+    let Objectives { time, money, failures } = config.analyze_logs.objectives;
+    for (name, weight) in [("time", time), ("money", money), ("failures", failures)] {
+        if !(weight.is_finite() && weight >= 0.0) {
+            return Err(Failure::config(format!(
+                "analyze_logs.objectives.{name} is {weight}, but it must be 0 or more"
+            )));
+        }
+    }
     positive("analyze_logs.reload.timeout_s", config.analyze_logs.reload.timeout_s)?;
     positive("synergy.interval_s", config.synergy.interval_s)?;
     positive("synergy.check_interval_s", config.synergy.check_interval_s)?;

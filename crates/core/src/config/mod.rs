@@ -5,12 +5,14 @@
 
 mod analyze_logs;
 mod forms;
+mod improve;
 mod load;
 mod schema;
 mod synergy;
 
-pub use analyze_logs::{AnalyzeLogs, OnReloadFailure, Reload, ReloadSignal, Words};
+pub use analyze_logs::{AnalyzeLogs, Objectives, OnReloadFailure, Reload, ReloadSignal, Words};
 pub use forms::Ordered;
+pub use improve::{Guard, Judge, Loop, Mode, Split, Unproven};
 pub use load::{load, nearest, parse};
 pub use schema::{
     Config, Council, Deploy, Dtype, Engine, Harvest, Keep, Member, MemberPrompt, Memory, Nightly, Notify,

@@ -26,6 +26,8 @@ const MIGRATIONS: &[Migration] = &[
     Migration { name: "reading of logs", sql: include_str!("migrations/003_log_reading.sql") },
     Migration { name: "detectors of logs", sql: include_str!("migrations/004_log_detected.sql") },
     Migration { name: "config changes", sql: include_str!("migrations/005_config_changes.sql") },
+    Migration { name: "the feedback loop", sql: include_str!("migrations/006_cycle.sql") },
+    Migration { name: "recommendations", sql: include_str!("migrations/007_advice.sql") },
 ];
 
 /// The version (SQLite `user_version`) that this program reads and writes.

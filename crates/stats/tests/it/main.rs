@@ -8,3 +8,4 @@ mod golden;
 mod intervals;
 mod pairs;
 mod specials;
+mod strata;

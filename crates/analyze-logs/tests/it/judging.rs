@@ -1,0 +1,220 @@
+//! The judge: decisions on sides made by hand, and `judge` as a command.
+
+use nightshift_analyze_logs::judge::hours::{Calls, Side};
+use nightshift_analyze_logs::judge::{
+    Asked, Baseline, Basis, Decision, Hours, Looks, Pairs, Question, Verdict, decide,
+};
+use nightshift_core::config::{Guard, Judge, Unproven};
+use nightshift_testkit::Home;
+
+const HOUR_US: i64 = 3_600_000_000;
+/// An hour of 2026.
+const CHANGE: i32 = 492_000;
+
+fn question(late_us: Option<u64>) -> Question {
+    let at = i64::from(CHANGE) * HOUR_US;
+    Question {
+        scope: Vec::new(),
+        at,
+        baseline_from: at - 168 * HOUR_US,
+        without: Vec::new(),
+        until: at + 168 * HOUR_US,
+        late_us,
+        split: None,
+    }
+}
+
+/// Calls in each of `hours` hours from `from` on: every `nth` fails, all take `ms`.
+fn fill(hours: &mut Hours, from: i32, count: i32, side: Side, (calls, nth, us): (u64, u64, u64)) {
+    for hour in from..from + count {
+        let sides = hours.0.entry(hour).or_default();
+        let one = match side {
+            Side::Before => &mut sides.before,
+            Side::After => &mut sides.after,
+        };
+        add(one, calls, nth, us);
+    }
+}
+
+fn add(side: &mut Calls, calls: u64, nth: u64, us: u64) {
+    side.cell.calls += calls;
+    side.cell.errors += calls.checked_div(nth).unwrap_or(0);
+    for call in 0..calls {
+        let us = us + call * us / 50;
+        side.cell.sketch.add(us);
+        side.cell.duration_us += us;
+        let (least, most) = side.cell.extremes.unwrap_or((us, us));
+        side.cell.extremes = Some((least.min(us), most.max(us)));
+    }
+}
+
+fn judge(hours: &Hours, asked: Asked) -> Verdict {
+    decide(&Pairs::of(hours, &question(asked.late_us)), &Judge::default(), asked)
+}
+
+fn sides(before: (u64, u64, u64), after: (u64, u64, u64)) -> Hours {
+    let mut hours = Hours::default();
+    fill(&mut hours, CHANGE - 168, 50, Side::Before, before);
+    fill(&mut hours, CHANGE, 50, Side::After, after);
+    hours
+}
+
+#[test]
+fn worse_is_taken_back_better_and_equal_are_kept() {
+    let base = (60, 10, 200_000);
+    let at = Asked { hours_gone: 50.0, ..Asked::default() };
+    for (after, decision, basis) in [
+        ((60, 10, 200_000), Decision::Keep, Basis::NonInferior),
+        ((60, 20, 150_000), Decision::Keep, Basis::NonInferior),
+        ((60, 5, 200_000), Decision::Revert, Basis::Worse),
+        ((60, 10, 300_000), Decision::Revert, Basis::Worse),
+    ] {
+        let verdict = judge(&sides(base, after), at);
+        assert_eq!((verdict.decision, verdict.basis), (decision, basis), "{}", verdict.why);
+        assert_eq!((verdict.baseline, verdict.calls), (Baseline::SameHoursOfWeek, [3000, 3000]));
+    }
+}
+
+#[test]
+fn asking_often_is_no_further_look() {
+    let hours = {
+        let mut hours = Hours::default();
+        fill(&mut hours, CHANGE - 168, 30, Side::Before, (10, 10, 200_000));
+        fill(&mut hours, CHANGE, 6, Side::After, (10, 10, 200_000));
+        hours
+    };
+    let first = judge(&hours, Asked { hours_gone: 6.0, ..Asked::default() });
+    assert_eq!((first.decision, first.basis, first.looks.taken), (Decision::Wait, Basis::Undecided, 1));
+    assert!(first.looks.spent < 1e-4, "the first look may spend next to nothing: {:?}", first.looks);
+    let again = judge(&hours, Asked { hours_gone: 7.0, looks: first.looks, ..Asked::default() });
+    assert_eq!((again.basis, again.looks), (Basis::TooEarly, first.looks));
+}
+
+#[test]
+fn all_looks_together_spend_alpha_and_no_more() {
+    let mut looks = Looks::default();
+    for count in [6, 13, 26, 50] {
+        let mut hours = Hours::default();
+        fill(&mut hours, CHANGE - 168, 60, Side::Before, (10, 10, 200_000));
+        fill(&mut hours, CHANGE, count, Side::After, (10, 9, 210_000));
+        let verdict = judge(&hours, Asked { hours_gone: f64::from(count), looks, ..Asked::default() });
+        assert!(verdict.looks.spent > looks.spent);
+        looks = verdict.looks;
+    }
+    assert!((looks.spent - 0.045).abs() < 1e-12, "{looks:?}");
+    let mut hours = sides((10, 10, 200_000), (10, 9, 210_000));
+    fill(&mut hours, CHANGE - 110, 1, Side::Before, (10, 10, 200_000));
+    let last = judge(&hours, Asked { hours_gone: 168.0, looks, ..Asked::default() });
+    assert_eq!((last.decision, last.basis), (Decision::Keep, Basis::NoHarmByDeadline), "{}", last.why);
+    assert!((last.looks.spent - 0.05).abs() < 1e-12);
+}
+
+#[test]
+fn few_calls_prove_nothing() {
+    let hours = sides((20, 10, 200_000), (0, 1, 1));
+    let asked = Asked { hours_gone: 24.0, ..Asked::default() };
+    assert_eq!(judge(&hours, asked).decision, Decision::Wait);
+    let late = Asked { hours_gone: 200.0, ..Asked::default() };
+    let verdict = judge(&hours, late);
+    assert_eq!((verdict.decision, verdict.basis), (Decision::Keep, Basis::Unproven));
+    let strict = Judge { unproven: Unproven::Revert, ..Judge::default() };
+    let verdict = decide(&Pairs::of(&hours, &question(None)), &strict, late);
+    assert_eq!((verdict.decision, verdict.basis), (Decision::Revert, Basis::Unproven));
+}
+
+#[test]
+fn without_a_week_of_logs_the_days_before_are_the_baseline() {
+    let mut hours = Hours::default();
+    fill(&mut hours, CHANGE - 48, 48, Side::Before, (20, 10, 200_000));
+    fill(&mut hours, CHANGE, 30, Side::After, (20, 10, 200_000));
+    assert_eq!(judge(&hours, Asked::default()).baseline, Baseline::SameHoursOfDay);
+    let mut hours = Hours::default();
+    fill(&mut hours, CHANGE - 3, 3, Side::Before, (200, 10, 200_000));
+    fill(&mut hours, CHANGE + 5, 10, Side::After, (50, 10, 200_000));
+    assert_eq!(judge(&hours, Asked::default()).baseline, Baseline::AllBefore);
+}
+
+#[test]
+fn a_raised_limit_has_to_pay() {
+    let mut hours = sides((20, 10, 20_000_000), (20, 10, 20_000_000));
+    let late_us = Some(30_000_000);
+    let asked = Asked { hours_gone: 168.0, late_us, ..Asked::default() };
+    for sides in hours.0.values_mut() {
+        // Forty seconds more for each that comes to nothing.
+        sides.after.late.calls = 1;
+        sides.after.late.extra_us = 40_000_000;
+    }
+    let verdict = judge(&hours, asked);
+    assert_eq!((verdict.decision, verdict.basis), (Decision::Revert, Basis::DidNotPay), "{}", verdict.why);
+    for sides in hours.0.values_mut() {
+        sides.after.late.succeeded = 1;
+        sides.after.late.extra_us = 10_000_000;
+    }
+    let verdict = judge(&hours, asked);
+    assert_eq!(verdict.decision, Decision::Keep);
+    assert!(verdict.late.unwrap().paid());
+}
+
+#[test]
+fn fewer_calls_are_seen_where_throughput_is_guarded() {
+    let rules = Judge { guard: vec![Guard::Throughput], ..Judge::default() };
+    let last = Asked { hours_gone: 60.0, last: true, ..Asked::default() };
+    for (fewer, decision) in [(12, Decision::Revert), (0, Decision::Keep)] {
+        let mut hours = Hours::default();
+        for hour in 0..50 {
+            let calls = 20 + hour as u64 % 3;
+            fill(&mut hours, CHANGE - 168 + hour, 1, Side::Before, (calls, 10, 200_000));
+            let calls = 20 + hour as u64 % 4 - fewer;
+            fill(&mut hours, CHANGE + hour, 1, Side::After, (calls, 10, 200_000));
+        }
+        let verdict = decide(&Pairs::of(&hours, &question(None)), &rules, last);
+        assert_eq!(verdict.decision, decision, "{}", verdict.why);
+        assert_eq!(verdict.figures.len(), 1);
+    }
+}
+
+#[test]
+fn a_higher_cost_of_a_call_is_seen() {
+    let last = Asked { hours_gone: 60.0, last: true, ..Asked::default() };
+    for (percent, decision) in [(150, Decision::Revert), (100, Decision::Keep)] {
+        let mut hours = sides((20, 10, 200_000), (20, 10, 200_000));
+        for sides in hours.0.values_mut() {
+            for (calls, percent) in [(&mut sides.before, 100), (&mut sides.after, percent)] {
+                for call in 0..calls.cell.calls {
+                    calls.costs.add((1_000_000 + 50_000 * call) * percent / 100);
+                }
+            }
+        }
+        let verdict = decide(&Pairs::of(&hours, &question(None)), &Judge::default(), last);
+        assert_eq!(verdict.decision, decision, "{}", verdict.why);
+    }
+}
+
+fn line(at: &str, more: &str) -> String {
+    format!(r#"{{"event":"tool_execution","timestamp":"{at}","tool_name":"web",{more}}}"#) + "\n"
+}
+
+#[test]
+fn arms_of_a_split_are_compared_with_each_other() {
+    let home = Home::new();
+    let mut text = String::new();
+    for call in 0..1200 {
+        let at = format!("2026-03-01T{:02}:{:02}:{:02}Z", call / 60, call % 60, call % 59);
+        // The arm `new` fails twice as often; the log has no calls before the split.
+        let (arm, nth) = if call % 2 == 0 { ("new", 5) } else { ("old", 10) };
+        let fails = (call / 2) % nth == 0;
+        text += &line(&at, &format!(r#""duration":0.2,"success":{},"metadata":{{"arm":"{arm}"}}"#, !fails));
+    }
+    home.write("logs/a.jsonl", &text);
+    let judge = |split: &str| {
+        home.run("analyze-logs", &["judge", "--operation", "tool:web", "--ab", split, "--json"])
+    };
+    let report = judge("metadata/arm=old,new").expect(4).json();
+    assert_eq!((&report["baseline"], &report["status"]), (&"control_arm".into(), &"worse".into()));
+    assert_eq!((&report["calls"][0], &report["calls"][1]), (&600.into(), &600.into()));
+    judge("metadata/arm=new,old").expect(0);
+    judge("metadata/arm=a,b").expect(3);
+    judge("metadata/arm").expect(2);
+    home.run("analyze-logs", &["judge", "--operation", "tool:web"]).expect(2);
+    home.run("analyze-logs", &["judge"]).expect(3);
+}
