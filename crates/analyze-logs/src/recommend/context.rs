@@ -14,10 +14,21 @@ const DAY_US: f64 = 86_400e6;
 pub struct Context<'a> {
     /// By full name (`tool:<name>`, ...): the sum of all its hours.
     pub operations: BTreeMap<String, Cell>,
+    /// What came of an operation's calls for a task, by the full names of both, where lines name the task.
+    pub tasks: BTreeMap<(String, String), Tried>,
     /// Days that the logs span; at least one, so that an hour is never taken for a twenty-fourth of many.
     pub days: f64,
     /// The section `analyze_logs`.
     pub settings: &'a AnalyzeLogs,
+}
+
+/// Calls of an operation for one task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tried {
+    /// All.
+    pub calls: u64,
+    /// Of those, failed.
+    pub errors: u64,
 }
 
 impl<'a> Context<'a> {
@@ -27,7 +38,7 @@ impl<'a> Context<'a> {
         let operations =
             used.map(|(number, series)| (findings.ops.full_name(number as u32), series.total())).collect();
         let days = findings.tally.span.map_or(1.0, |(first, last)| (last - first) as f64 / DAY_US);
-        Self { operations, days: days.max(1.0), settings }
+        Self { operations, tasks: BTreeMap::new(), days: days.max(1.0), settings }
     }
 
     /// The totals of an operation.

@@ -16,7 +16,11 @@ const SHORTER: f64 = 0.7;
 pub(super) fn drafts(facts: Facts<'_>, context: &Context<'_>) -> Vec<Draft> {
     let daily = context.daily(facts.occurrences());
     let totals = context.totals(facts.operation());
-    let limit = facts.seconds(&["limit", "timeout", "configured_timeout"]);
+    // Where not all calls say how long they took, the time-outs that do say where the limit is.
+    let partly = totals.is_some_and(|totals| totals.sketch.count() < totals.calls);
+    let limit = facts
+        .seconds(&["limit", "timeout"])
+        .or_else(|| facts.seconds(&["mean"]).filter(|mean| partly && *mean > 0.0));
     let late = totals.and_then(|totals| Late::of(totals, limit));
     let Some(late) = late else {
         let mut draft = circuit(facts, daily);
@@ -90,13 +94,7 @@ fn lower(facts: Facts<'_>, late: Late, shorter_s: f64, daily: f64) -> Draft {
 }
 
 fn circuit(facts: Facts<'_>, daily: f64) -> Draft {
-    let waited = facts.seconds(&["mean", "mean_duration", "wasted"]).unwrap_or(0.0);
-    let waited =
-        if facts.seconds(&["wasted"]).is_some() && facts.seconds(&["mean", "mean_duration"]).is_none() {
-            waited / facts.occurrences().max(1.0)
-        } else {
-            waited
-        };
+    let waited = facts.seconds(&["mean"]).unwrap_or(0.0);
     let mut draft = Draft::new(ActionType::ErrorHandling, "break_circuit", facts.operation()).saying(
         format!("Stop calling {} for a while when it times out", name(facts)),
         format!("{} calls a day of {} end in a time-out.", short(daily), name(facts)),

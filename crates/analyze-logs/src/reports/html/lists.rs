@@ -132,7 +132,7 @@ pub(super) fn operations(report: &AnalyzeReport) -> String {
     for op in rows.iter().take(MOST) {
         let _ = writeln!(
             out,
-            "<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{:.4}</td></tr>",
+            "<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
             safe(&op.name),
             grouped(op.calls),
             grouped(op.errors),
@@ -141,7 +141,7 @@ pub(super) fn operations(report: &AnalyzeReport) -> String {
             ms(op.p95_ms),
             ms(op.p99_ms),
             duration(op.duration_s),
-            op.cost_usd
+            if op.cost_usd == 0.0 { "&#8211;".to_owned() } else { format!("{:.4}", op.cost_usd) }
         );
     }
     out.push_str("</tbody></table></div>\n");
