@@ -14,7 +14,7 @@ use crate::read::{self, Input, Job, Ops, Options, Problem, Window, expand};
 use crate::recommend::{Context, recommend};
 use crate::report::AnalyzeReport;
 use crate::reports::{self, Format};
-use crate::tally::{Findings, Limits, Saved, Tally};
+use crate::tally::{Findings, Limits, Saved};
 
 /// Arguments of `analyze`.
 #[derive(Debug, Args)]
@@ -135,11 +135,12 @@ fn pass(
 ) -> Result<Findings, Failure> {
     let names: Vec<String> = inputs.iter().map(Input::name).collect();
     let mut ops = Ops::default();
-    let mut tally = Tally::new(Limits::of(options.settings));
+    let limits = Limits::of(options.settings);
+    let mut findings = Findings::empty(limits);
     let bar = ctx.printer.bar(0, "reading");
-    let read = read::read(inputs.into_iter().map(Job::whole).collect(), options, &mut ops, |batch, _| {
+    let read = read::read(inputs.into_iter().map(Job::whole).collect(), options, &mut ops, |batch, ops| {
         bar.inc(batch.bytes);
-        tally.add(batch, &names[batch.input]);
+        findings.add(batch, ops, &names[batch.input]);
         Ok(())
     })?;
     bar.finish_and_clear();
@@ -149,18 +150,20 @@ fn pass(
         return Err(Failure::failed(format!("nothing could be read: {}", named.join("; ")))
             .hint("check the paths and their permissions"));
     }
-    Ok(Findings { ops, tally, problems: Vec::new() })
+    findings.finish(ops);
+    Ok(findings)
 }
 
 /// Reports, and writes state, store and report files where they are wanted.
 fn finish(ctx: &Ctx, findings: &Findings, new: Option<New>, giving: &Giving) -> Result<Outcome, Failure> {
-    let mut report = AnalyzeReport::of(findings, ctx.clock.elapsed().as_secs_f64());
+    let mut report = AnalyzeReport::of(findings, &ctx.config.analyze_logs);
     report.incremental = new;
     report.recommendations = recommend(&report.patterns, &Context::of(findings, &ctx.config.analyze_logs));
     if let Some(path) = &giving.state_out {
         let json = serde_json::to_vec(&Saved::of(findings)).or_fail(|| "cannot write the state".into())?;
         files::write_atomic(path, &json)?;
     }
+    report.seconds = ctx.clock.elapsed().as_secs_f64();
     if report.entries + report.bytes == 0 {
         return Ok(Outcome::new(Exit::NothingToDo, &report, "no log lines there"));
     }

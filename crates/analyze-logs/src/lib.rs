@@ -3,6 +3,7 @@
 //! Reads logs (JSON lines of many dialects), with --incremental writes `learning.db`; exits 0, 1, 2, 3, 7, 9.
 
 pub mod analyze;
+pub mod detect;
 mod incremental;
 pub mod learning;
 pub mod line;

@@ -5,9 +5,12 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use nightshift_core::clock::rfc3339;
+use nightshift_core::config::AnalyzeLogs;
 use nightshift_core::jiff::Timestamp;
 use serde::Serialize;
+use serde_json::Value;
 
+use crate::detect;
 use crate::incremental::New;
 use crate::learning::Stored;
 use crate::pattern::Pattern;
@@ -32,6 +35,10 @@ pub(crate) struct AnalyzeReport {
     pub(crate) repaired_lines: BTreeMap<&'static str, u64>,
     /// Entries outside the time asked for.
     pub(crate) entries_outside: u64,
+    /// Sessions that were judged before they were over: too many, or too long ones.
+    pub(crate) sessions_cut: u64,
+    /// Rare shapes of errors that were too many to be told apart.
+    pub(crate) errors_forgotten: u64,
     /// Under `--incremental`, what was new.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) incremental: Option<New>,
@@ -75,6 +82,15 @@ pub(crate) struct Operation {
     pub(crate) last_seen: Option<String>,
 }
 
+/// Findings and lines of each that a terminal gets.
+const MOST_SENTENCES: usize = 20;
+const MOST_LINES: usize = 2;
+
+/// A character of a log as a terminal may see it.
+fn plain(c: char) -> char {
+    if c.is_control() { ' ' } else { c }
+}
+
 /// A time in microseconds as text; what no calendar holds is left out.
 fn time(us: i64) -> Option<String> {
     Timestamp::from_microsecond(us).ok().map(rfc3339)
@@ -85,9 +101,20 @@ fn usd(nano: i64) -> f64 {
     nano as f64 / 1e9
 }
 
+/// The findings of all detectors, the gravest first.
+fn by_impact<const N: usize>(found: [Vec<Pattern>; N]) -> Vec<Pattern> {
+    let mut patterns: Vec<Pattern> = found.into_iter().flatten().collect();
+    patterns.sort_by(|a, b| {
+        let rank = |one: &Pattern| (one.pattern_type, one.pattern_id.clone());
+        b.impact_score.total_cmp(&a.impact_score).then_with(|| rank(a).cmp(&rank(b)))
+    });
+    patterns
+}
+
 impl AnalyzeReport {
-    pub(crate) fn of(findings: &Findings, seconds: f64) -> Self {
-        let Findings { ops, tally, problems } = findings;
+    /// The report, short of the time that it took.
+    pub(crate) fn of(findings: &Findings, settings: &AnalyzeLogs) -> Self {
+        let Findings { ops, tally, detected, problems } = findings;
         let mut operations: Vec<Operation> = tally
             .series
             .iter()
@@ -117,17 +144,19 @@ impl AnalyzeReport {
         Self {
             entries: tally.entries,
             bytes: tally.bytes,
-            seconds,
+            seconds: 0.0,
             bad_lines: tally.bad.iter().map(|(class, count)| (class.name(), *count)).collect(),
             bad_examples: tally.examples.clone(),
             repaired_lines: tally.repaired.iter().map(|(repair, count)| (repair.name(), *count)).collect(),
             entries_outside: tally.outside,
+            sessions_cut: detected.sessions.cut,
+            errors_forgotten: detected.errors.forgotten,
             incremental: None,
             problems: problems.clone(),
             first_seen: tally.span.and_then(|(first, _)| time(first)),
             last_seen: tally.span.and_then(|(_, last)| time(last)),
             operations,
-            patterns: Vec::new(),
+            patterns: by_impact([detect::patterns(findings, settings)]),
             recommendations: Vec::new(),
             stored: None,
             reports: Vec::new(),
@@ -172,7 +201,39 @@ impl AnalyzeReport {
             let _ = writeln!(text, "  {}: {}", problem.file, problem.reason);
         }
         self.table(&mut text);
+        self.sentences(&mut text);
         text
+    }
+
+    /// What stands out, the gravest first, with lines that show it.
+    fn sentences(&self, text: &mut String) {
+        if self.patterns.is_empty() {
+            return;
+        }
+        let _ =
+            writeln!(text, "\nwhat stands out ({}, the gravest first; impact 0 to 10)", self.patterns.len());
+        for pattern in self.patterns.iter().take(MOST_SENTENCES) {
+            let _ = writeln!(text, "{:5.1}  {}", pattern.impact_score, pattern.description);
+            let evidence = pattern.metadata.get("evidence").and_then(Value::as_array);
+            for line in evidence.into_iter().flatten().take(MOST_LINES) {
+                let field = |name: &str| line[name].as_str().unwrap_or_default();
+                let excerpt: String = field("excerpt").chars().map(plain).collect();
+                let _ = writeln!(text, "         {}:{}: {excerpt}", field("file"), line["offset"]);
+            }
+        }
+        if self.patterns.len() > MOST_SENTENCES {
+            let _ = writeln!(
+                text,
+                "       and {} more: --json has them all",
+                self.patterns.len() - MOST_SENTENCES
+            );
+        }
+        if self.sessions_cut > 0 {
+            let _ = writeln!(text, "{} sessions were judged before they were over", self.sessions_cut);
+        }
+        if self.errors_forgotten > 0 {
+            let _ = writeln!(text, "{} rare shapes of errors were not told apart", self.errors_forgotten);
+        }
     }
 
     /// The operations that took the most time first.

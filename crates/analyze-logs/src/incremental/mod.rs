@@ -13,7 +13,7 @@ use nightshift_core::{Ctx, Failure, OrFail};
 use serde::Serialize;
 
 use crate::read::{self, Input, Ops, Options, Problem};
-use crate::tally::{Findings, Limits, Tally};
+use crate::tally::{Findings, Limits};
 
 use files::{Known, Plan};
 
@@ -73,6 +73,7 @@ pub(crate) fn pass(
     counts.entries = new.tally.entries + late.tally.entries;
     counts.bytes = new.tally.bytes + late.tally.bytes;
     merged.absorb(new.clone()).or_fail(|| "cannot add to the stored counts".into())?;
+    merged.detected.settle(limits);
     ctx.crash.reach("analyze_logs.commit", "before");
     store.write(|tx| store::save(tx, ctx.clock.now(), (&key, &paths), &merged, &new, &after))?;
     ctx.crash.reach("analyze_logs.commit", "after");
@@ -88,15 +89,16 @@ fn count(
     limits: Limits,
 ) -> Result<(Findings, Findings, read::Read), Failure> {
     let names: Vec<String> = plans.iter().map(|plan| plan.input.name()).collect();
-    let (mut whole, mut late) = (Tally::new(limits), Tally::new(limits));
+    let (mut whole, mut late) = (Findings::empty(limits), Findings::empty(limits));
     let mut ops = Ops::default();
-    let read = read::read(jobs, options, &mut ops, |batch, _| {
-        let tally = if batch.unterminated { &mut late } else { &mut whole };
-        tally.add(batch, &names[batch.input]);
+    let read = read::read(jobs, options, &mut ops, |batch, ops| {
+        let findings = if batch.unterminated { &mut late } else { &mut whole };
+        findings.add(batch, ops, &names[batch.input]);
         Ok(())
     })?;
-    let findings = |tally| Findings { ops: ops.clone(), tally, problems: Vec::new() };
-    Ok((findings(whole), findings(late), read))
+    whole.finish(ops.clone());
+    late.finish(ops);
+    Ok((whole, late, read))
 }
 
 /// The key of a scan, and its paths: with other paths, or other settings that its counts depend on,
@@ -109,7 +111,8 @@ fn identity(paths: &[String], limits: Limits, options: &Options<'_>) -> Result<(
     paths.dedup();
     let settings = options.settings;
     let zone = options.zone.iana_name();
-    let key = (1, &paths, zone, limits, &settings.roles, &settings.words, settings.max_line_mib);
+    // The number goes up when what is kept changes its meaning.
+    let key = (2, &paths, zone, limits, &settings.roles, &settings.words, settings.max_line_mib);
     let json = |value: Result<String, serde_json::Error>| value.or_fail(|| "cannot use the paths".into());
     Ok((sha256_hex(json(serde_json::to_string(&key))?.as_bytes()), json(serde_json::to_string(&paths))?))
 }

@@ -6,6 +6,7 @@ use nightshift_core::rusqlite::{Connection, OptionalExtension, Row, Transaction,
 use nightshift_core::{Failure, OrFail};
 
 use super::files::{Known, Stat};
+use crate::detect::SavedDetected;
 use crate::line::Kind;
 use crate::tally::{Cell, Findings, NO_HOUR, Saved, Series, pack, unpack};
 
@@ -23,10 +24,12 @@ pub(super) struct Scan {
 /// The scan of this key.
 pub(super) fn load(connection: &Connection, key: &str) -> Result<Option<Scan>, Failure> {
     let row = connection
-        .prepare_cached("SELECT id, totals FROM log_scans WHERE key = ?1")?
-        .query_row([key], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?)))
+        .prepare_cached("SELECT id, totals, detected FROM log_scans WHERE key = ?1")?
+        .query_row([key], |row| {
+            Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?, row.get::<_, Vec<u8>>(2)?))
+        })
         .optional()?;
-    let Some((scan, totals)) = row else { return Ok(None) };
+    let Some((scan, totals, detected)) = row else { return Ok(None) };
     let saved: Saved = serde_json::from_str(&totals).or_fail(broken)?;
     let mut findings = saved.restore().or_fail(broken)?;
     let mut totals = connection.prepare_cached(
@@ -40,6 +43,9 @@ pub(super) fn load(connection: &Connection, key: &str) -> Result<Option<Scan>, F
         let number = findings.ops.number(kind, name);
         findings.tally.extend(number as usize, span, read_cells(row.get_ref(3)?.as_blob().or_fail(broken)?)?);
     }
+    let detected = zstd::decode_all(&detected[..]).or_fail(broken)?;
+    let detected: SavedDetected = serde_json::from_slice(&detected).or_fail(broken)?;
+    findings.detected = detected.restore(&mut findings.ops);
     let mut files = connection.prepare_cached(
         "SELECT id, path, device, inode, size, mtime_ns, head_length, head, \"offset\", tail, torn
          FROM log_files WHERE scan = ?1 ORDER BY id",
@@ -75,10 +81,14 @@ pub(super) fn save(
     tx.execute("DELETE FROM log_scans WHERE paths = ?1 AND key <> ?2", [paths, key])?;
     let totals =
         serde_json::to_string(&Saved::totals(merged)).or_fail(|| "cannot write the counts".into())?;
+    let detected = serde_json::to_vec(&SavedDetected::of(&merged.detected, &merged.ops))
+        .or_fail(|| "cannot write what was detected".into())?;
+    let detected = zstd::encode_all(&detected[..], 1).or_fail(|| "cannot pack what was detected".into())?;
     let scan: i64 = tx.query_row(
-        "INSERT INTO log_scans (key, paths, totals, updated_at) VALUES (?1, ?2, ?3, ?4)
-         ON CONFLICT (key) DO UPDATE SET totals = excluded.totals, updated_at = excluded.updated_at RETURNING id",
-        params![key, paths, totals, rfc3339(now)],
+        "INSERT INTO log_scans (key, paths, totals, detected, updated_at) VALUES (?1, ?2, ?3, ?4, ?5)
+         ON CONFLICT (key) DO UPDATE SET totals = excluded.totals, detected = excluded.detected,
+            updated_at = excluded.updated_at RETURNING id",
+        params![key, paths, totals, detected, rfc3339(now)],
         |row| row.get(0),
     )?;
     for (number, series) in new.tally.series.iter().enumerate().filter(|(_, series)| !series.cells.is_empty())

@@ -4,6 +4,8 @@
 use std::collections::{BTreeMap, HashMap};
 
 use crate::line::{Bad, Entry, Hashing, Kind, Reader, Repair, canonical_hash};
+use crate::tally::Limits;
+use crate::templates::{Masker, excerpt};
 
 use super::Window;
 use super::source::Chunk;
@@ -37,6 +39,10 @@ pub struct Step {
     pub error: Text,
     /// Where its error's class is.
     pub error_type: Text,
+    /// The shape of its error (of its class, without a text) among the batch's, or [`NONE`].
+    pub shape: u32,
+    /// The beginning of its line, if it is slow or expensive, or failed and does not say why.
+    pub line: Text,
     /// Offset of its line in the batch's file.
     pub offset: u64,
 }
@@ -45,6 +51,8 @@ pub struct Step {
 pub const NONE: u32 = u32::MAX;
 /// Longest error text that is kept, in bytes.
 const LONGEST_TEXT: usize = 4096;
+/// Longest beginning of a line that is kept, in bytes.
+const LONGEST_LINE: usize = 160;
 /// Longest operation name, in bytes.
 const LONGEST_NAME: usize = 200;
 /// Examples of a class of bad lines that a batch keeps.
@@ -66,6 +74,15 @@ pub struct BadLine {
     pub offset: u64,
     /// Its beginning.
     pub excerpt: String,
+}
+
+/// A shape of error texts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shape {
+    /// As [`Masker::mask`] gives it.
+    pub key: Box<[u8]>,
+    /// The shortest text in the batch, the first in byte order among equals, cut at 256 bytes.
+    pub example: Box<str>,
 }
 
 /// Everything in one chunk.
@@ -91,6 +108,8 @@ pub struct Batch {
     pub examples: Vec<BadLine>,
     /// Repaired lines by kind.
     pub repaired: BTreeMap<Repair, u64>,
+    /// The shapes of its errors; one may be there twice.
+    pub shapes: Vec<Shape>,
     texts: String,
     /// Operations that the worker met for the first time.
     pub(super) new_ops: Vec<(Kind, Box<str>)>,
@@ -127,11 +146,24 @@ pub(super) struct Worker {
     known: u32,
     /// Steps of the batch before: the next one will have about as many.
     expected: usize,
+    limits: Limits,
+    masker: Masker,
+    /// Places in the batch's shapes by the hash of the key.
+    shapes: HashMap<u64, u32, Hashing>,
 }
 
 impl Worker {
-    pub(super) fn new(reader: Reader, window: Window) -> Self {
-        Self { reader, window, ops: Default::default(), known: 0, expected: 0 }
+    pub(super) fn new(reader: Reader, window: Window, limits: Limits) -> Self {
+        Self {
+            reader,
+            window,
+            ops: Default::default(),
+            known: 0,
+            expected: 0,
+            limits,
+            masker: Masker::default(),
+            shapes: HashMap::default(),
+        }
     }
 
     pub(super) fn batch(&mut self, chunk: &Chunk) -> Batch {
@@ -144,6 +176,7 @@ impl Worker {
         for &offset in &chunk.too_long {
             batch.bad(Bad::TooLong, offset, b"");
         }
+        self.shapes.clear();
         batch.steps.reserve(self.expected + self.expected / 8);
         let valid = simdutf8::basic::from_utf8(&chunk.bytes).is_ok();
         let mut start = 0;
@@ -157,7 +190,7 @@ impl Worker {
     }
 
     fn line(&mut self, line: &[u8], valid: bool, offset: u64, batch: &mut Batch) {
-        let Self { reader, window, ops, known, .. } = self;
+        let Self { reader, window, ops, known, limits, masker, shapes, .. } = self;
         let mut repairs = [None; 4];
         let mut count = 0;
         let outcome = reader.line(
@@ -174,7 +207,19 @@ impl Worker {
                     batch.span = Some((first.min(at), last.max(at)));
                 }
                 if (entry.kind.is_some() && !entry.starts) || entry.failed {
-                    step(entry, offset, batch, ops, known);
+                    let mut step = step(entry, offset, batch, ops, known);
+                    if step.failed {
+                        step.shape = shape(entry, batch, masker, shapes);
+                    }
+                    let slow = step.duration_us > limits.slow_us && step.duration_us != u64::MAX;
+                    if slow
+                        || step.cost_nano > limits.dear_nano
+                        || (step.failed && step.error == Text::default())
+                    {
+                        let start = String::from_utf8_lossy(&line[..line.len().min(LONGEST_LINE)]);
+                        step.line = batch.keep(Some(start.trim()));
+                    }
+                    batch.steps.push(step);
                 }
             },
             |repair| {
@@ -202,7 +247,7 @@ fn step(
     batch: &mut Batch,
     ops: &mut [HashMap<Box<str>, u32, Hashing>; 3],
     known: &mut u32,
-) {
+) -> Step {
     let mut number = |kind: Kind, name: &str| {
         let name = &name[..name.floor_char_boundary(LONGEST_NAME)];
         let of_kind = &mut ops[kind as usize];
@@ -217,7 +262,7 @@ fn step(
     };
     let op = entry.kind.map_or(NONE, |kind| number(kind, &entry.name));
     let task = entry.task.as_deref().map_or(NONE, |task| number(Kind::Task, task));
-    let step = Step {
+    Step {
         at: entry.at.unwrap_or(i64::MIN),
         op,
         task,
@@ -231,9 +276,40 @@ fn step(
         timed_out: entry.timed_out,
         error: batch.keep(entry.error.as_deref()),
         error_type: batch.keep(entry.error_type.as_deref()),
+        shape: NONE,
+        line: Text::default(),
         offset,
-    };
-    batch.steps.push(step);
+    }
+}
+
+/// The place of the shape of an entry's error.
+fn shape(
+    entry: &Entry<'_>,
+    batch: &mut Batch,
+    masker: &mut Masker,
+    places: &mut HashMap<u64, u32, Hashing>,
+) -> u32 {
+    let Some(text) = entry.error.as_deref().or(entry.error_type.as_deref()) else { return NONE };
+    let (key, example) = masker.mask(text);
+    if key.is_empty() {
+        return NONE;
+    }
+    let example = excerpt(example);
+    let next = batch.shapes.len() as u32;
+    let place = *places.entry(hash(key)).or_insert(next);
+    match batch.shapes.get_mut(place as usize) {
+        Some(known) if *known.key == *key => {
+            if (example.len(), example) < (known.example.len(), &*known.example) {
+                known.example = example.into();
+            }
+            place
+        }
+        // New, or another key of the same hash: that one is listed again each time.
+        _ => {
+            batch.shapes.push(Shape { key: key.into(), example: example.into() });
+            next
+        }
+    }
 }
 
 /// The same number for the same bytes on every machine, and never 0: eight bytes at a time,

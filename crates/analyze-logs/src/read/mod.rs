@@ -16,8 +16,9 @@ use nightshift_core::jiff::tz::TimeZone;
 use nightshift_core::signal::Stop;
 
 use crate::line::Reader;
+use crate::tally::Limits;
 
-pub use batch::{BadLine, Batch, NONE, Ops, Step, Text, hash};
+pub use batch::{BadLine, Batch, NONE, Ops, Shape, Step, Text, hash};
 pub use inputs::{Input, Problem, expand};
 pub(crate) use source::{End, Job, TAIL, open};
 
@@ -94,7 +95,8 @@ pub(crate) fn read(
         0 => std::thread::available_parallelism().map_or(1, usize::from),
         threads => threads,
     };
-    let worker = || Ok(Worker::new(Reader::new(options.settings, options.zone)?, options.window));
+    let limits = Limits::of(options.settings);
+    let worker = || Ok(Worker::new(Reader::new(options.settings, options.zone)?, options.window, limits));
     let workers = (0..threads).map(|_| worker()).collect::<Result<Vec<_>, Failure>>()?;
     let source = Mutex::new(Source::new(jobs, options.settings.max_line_mib << 20));
     let mut fold = fold;

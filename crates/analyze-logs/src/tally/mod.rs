@@ -17,6 +17,7 @@ pub(crate) use pack::{pack, unpack};
 pub use sketch::Sketch;
 pub use state::{Saved, StateError};
 
+use crate::detect::Detected;
 use crate::line::{Bad, Repair};
 use crate::read::{Batch, NONE, Ops, Problem, Step};
 
@@ -391,6 +392,8 @@ pub struct Findings {
     pub ops: Ops,
     /// What was counted.
     pub tally: Tally,
+    /// What the detectors keep.
+    pub detected: Detected,
     /// What could not be read.
     pub problems: Vec<Problem>,
 }
@@ -398,6 +401,23 @@ pub struct Findings {
 impl Findings {
     /// Nothing yet.
     pub fn empty(limits: Limits) -> Self {
-        Self { ops: Ops::default(), tally: Tally::new(limits), problems: Vec::new() }
+        Self {
+            ops: Ops::default(),
+            tally: Tally::new(limits),
+            detected: Detected::default(),
+            problems: Vec::new(),
+        }
+    }
+
+    /// Takes a batch; `file` is the name of its input. `ops` are the names so far.
+    pub(crate) fn add(&mut self, batch: &Batch, ops: &Ops, file: &str) {
+        self.tally.add(batch, file);
+        self.detected.add(batch, ops, file, self.tally.limits);
+    }
+
+    /// Ends the reading; `ops` are all names.
+    pub(crate) fn finish(&mut self, ops: Ops) {
+        self.ops = ops;
+        self.detected.finish();
     }
 }

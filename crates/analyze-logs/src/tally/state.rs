@@ -6,11 +6,12 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::{Cell, Example, Findings, Limits, Series, Sketch, Tally};
+use crate::detect::SavedDetected;
 use crate::line::{Bad, Kind, Repair};
 use crate::read::{Ops, Problem};
 
-/// Version of the form. 1: the first.
-const FORMAT_VERSION: u32 = 1;
+/// Version of the form. 1: the first; 2: with what the detectors keep.
+const FORMAT_VERSION: u32 = 2;
 
 /// Why states do not merge.
 #[derive(Debug, Error)]
@@ -31,7 +32,7 @@ pub enum StateError {
 }
 
 /// Findings as a JSON document.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Saved {
     format_version: u32,
@@ -46,6 +47,7 @@ pub struct Saved {
     problems: Vec<Problem>,
     days_before: i32,
     operations: Vec<Operation>,
+    detected: SavedDetected,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -99,7 +101,7 @@ impl From<Packed> for Cell {
 impl Saved {
     /// Of findings, operations in the order of their names.
     pub fn of(findings: &Findings) -> Self {
-        let Findings { ops, tally, problems } = findings;
+        let Findings { ops, tally, detected, problems } = findings;
         let mut operations: Vec<Operation> = tally
             .series
             .iter()
@@ -112,10 +114,11 @@ impl Saved {
             })
             .collect();
         operations.sort_by(|a, b| (a.kind, &a.name).cmp(&(b.kind, &b.name)));
-        Self { operations, problems: problems.clone(), ..Self::totals(findings) }
+        let detected = SavedDetected::of(detected, ops);
+        Self { operations, detected, problems: problems.clone(), ..Self::totals(findings) }
     }
 
-    /// Everything but the operations and what could not be read.
+    /// Everything but the operations, what the detectors keep, and what could not be read.
     pub(crate) fn totals(findings: &Findings) -> Self {
         let tally = &findings.tally;
         Self {
@@ -131,6 +134,7 @@ impl Saved {
             problems: Vec::new(),
             days_before: tally.days_before,
             operations: Vec::new(),
+            detected: SavedDetected::default(),
         }
     }
 
@@ -158,7 +162,8 @@ impl Saved {
             tally.series[number].span = operation.span;
             tally.series[number].cells = operation.cells.into_iter().map(Cell::from).collect();
         }
-        Ok(Findings { ops, tally, problems: self.problems })
+        let detected = self.detected.restore(&mut ops);
+        Ok(Findings { ops, tally, detected, problems: self.problems })
     }
 }
 
@@ -175,6 +180,7 @@ impl Findings {
             })
             .collect();
         self.tally.absorb(other.tally, |op| numbers[op]);
+        self.detected.absorb(other.detected, |op| numbers[op]);
         self.problems.extend(other.problems);
         Ok(())
     }

@@ -32,6 +32,12 @@ pub struct Templates {
 }
 
 impl Templates {
+    /// Groups signatures; each is known by its index.
+    pub fn of_signatures(signatures: &[Signature]) -> Self {
+        let places: Vec<u32> = (0..signatures.len() as u32).collect();
+        group(signatures, &places)
+    }
+
     /// All of them, most frequent first, by text among equals.
     pub fn all(&self) -> &[Template] {
         &self.templates

@@ -40,6 +40,29 @@ pub struct Signature {
     pub example: Box<str>,
 }
 
+/// Masks messages, one at a time.
+#[derive(Debug, Default)]
+pub struct Masker {
+    tokens: Vec<Token>,
+    kept: Vec<Token>,
+    key: Vec<u8>,
+}
+
+impl Masker {
+    /// The key of a message's signature, and the line of the message that it is of.
+    pub fn mask<'a>(&mut self, message: &'a str) -> (&[u8], &'a str) {
+        let message = salient(message);
+        let cut = message.floor_char_boundary(LONGEST);
+        let bytes = &message.as_bytes()[..cut];
+        scan(bytes, &mut self.tokens);
+        fold(bytes, &self.tokens, &mut self.kept, &mut self.key);
+        if cut < message.len() && !self.key.ends_with(b"\x02") {
+            self.key.extend_from_slice(b" \x02");
+        }
+        (&self.key, message)
+    }
+}
+
 #[derive(Debug)]
 struct Counted {
     id: SignatureId,
@@ -57,9 +80,7 @@ pub struct Miner {
     counted: Vec<Counted>,
     /// The place of each number ever given.
     of: Vec<u32>,
-    tokens: Vec<Token>,
-    kept: Vec<Token>,
-    key: Vec<u8>,
+    masker: Masker,
 }
 
 impl Default for Miner {
@@ -77,25 +98,16 @@ impl Miner {
             places: HashMap::new(),
             counted: Vec::new(),
             of: Vec::new(),
-            tokens: Vec::new(),
-            kept: Vec::new(),
-            key: Vec::new(),
+            masker: Masker::default(),
         }
     }
 
     /// Counts a message and returns the number of its signature.
     pub fn add(&mut self, message: &str) -> SignatureId {
-        let message = salient(message);
-        let cut = message.floor_char_boundary(LONGEST);
-        let bytes = &message.as_bytes()[..cut];
-        scan(bytes, &mut self.tokens);
-        fold(bytes, &self.tokens, &mut self.kept, &mut self.key);
-        if cut < message.len() && !self.key.ends_with(b"\x02") {
-            self.key.extend_from_slice(b" \x02");
-        }
-        let key = std::mem::take(&mut self.key);
-        let id = self.count(&key, 1, message);
-        self.key = key;
+        let mut masker = std::mem::take(&mut self.masker);
+        let (key, line) = masker.mask(message);
+        let id = self.count(key, 1, line);
+        self.masker = masker;
         id
     }
 
@@ -104,7 +116,7 @@ impl Miner {
         if let Some(&place) = self.places.get(key) {
             let counted = &mut self.counted[place as usize];
             counted.count += count;
-            let example = &example[..example.floor_char_boundary(EXAMPLE)];
+            let example = excerpt(example);
             if (example.len(), example) < (counted.example.len(), &*counted.example) {
                 self.used -= counted.example.len() - example.len();
                 counted.example = example.into();
@@ -115,7 +127,7 @@ impl Miner {
             self.forget();
         }
         let id = self.of.len() as SignatureId;
-        let example = &example[..example.floor_char_boundary(EXAMPLE)];
+        let example = excerpt(example);
         self.of.push(self.counted.len() as u32);
         self.places.insert(key.into(), self.counted.len() as u32);
         self.counted.push(Counted { id, count, example: example.into() });
@@ -190,8 +202,13 @@ impl Miner {
     }
 }
 
+/// As much of a message as an example keeps.
+pub(crate) fn excerpt(message: &str) -> &str {
+    &message[..message.floor_char_boundary(EXAMPLE)]
+}
+
 /// The first words of a key, then anything; of a key that is that already, anything.
-fn coarse(key: &[u8]) -> Box<[u8]> {
+pub(crate) fn coarse(key: &[u8]) -> Box<[u8]> {
     let mut joints = key.iter().enumerate().filter(|(_, byte)| matches!(byte, b' ' | 1)).map(|(at, _)| at);
     match joints.nth(FIRST_WORDS - 1) {
         Some(end) if &key[end..] != b" \x02" => [&key[..end], b" \x02"].concat().into(),

@@ -20,5 +20,6 @@ mod words;
 
 pub use command::{Arguments, run};
 pub use group::{Template, Templates};
-pub use miner::{Miner, Signature, SignatureId};
+pub use miner::{Masker, Miner, Signature, SignatureId};
+pub(crate) use miner::{coarse, excerpt};
 pub use timeouts::is_timeout;

@@ -24,6 +24,7 @@ const MIGRATIONS: &[Migration] = &[
     Migration { name: "tables of the documents", sql: include_str!("migrations/001_learning_tables.sql") },
     Migration { name: "the loop", sql: include_str!("migrations/002_loop.sql") },
     Migration { name: "reading of logs", sql: include_str!("migrations/003_log_reading.sql") },
+    Migration { name: "detectors of logs", sql: include_str!("migrations/004_log_detected.sql") },
     Migration { name: "recommendations", sql: include_str!("migrations/007_advice.sql") },
 ];
 
