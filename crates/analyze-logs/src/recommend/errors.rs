@@ -112,11 +112,18 @@ pub(super) fn drafts(facts: Facts<'_>, all: &[Facts<'_>], context: &Context<'_>)
         ErrorClass::Invalid => "validate_input",
         _ => "investigate",
     };
-    let mut draft = named(draft, error_type, text, suggested, daily, share);
+    let breaks = draft.action == "break_circuit";
+    let mut draft = named(draft, error_type, text, suggested, daily, if breaks { 0.0 } else { share });
     if class == ErrorClass::Unknown || (class.passes_by_itself() && again.is_none()) {
         draft.certainty = 0.9;
     }
-    vec![draft]
+    if !breaks {
+        return vec![draft];
+    }
+    // An open circuit mends nothing.
+    let look = Draft::new(ActionType::ErrorHandling, "investigate_error", facts.operation())
+        .saying(format!("Find out why nearly all fails{place}"), what);
+    vec![draft, named(look, error_type, text, "investigate", daily, 0.5)]
 }
 
 fn retry(
@@ -192,11 +199,10 @@ fn named(
     daily: f64,
     share: f64,
 ) -> Draft {
-    draft.about = if error_type.is_empty() && !draft.action.starts_with("add_") {
-        text.to_owned()
-    } else {
-        error_type.to_owned()
-    };
+    // One proposal for all errors of an operation that the same thing helps against.
+    if draft.action == "investigate_error" {
+        text.clone_into(&mut draft.about);
+    }
     draft.saving = Saving { failures_per_day: daily * share, ..Saving::default() };
     draft.with(json!({"error_type": error_type, "template": text, "suggested_action": suggested_action}))
 }

@@ -28,7 +28,7 @@ pub(super) fn drafts(facts: Facts<'_>, context: &Context<'_>) -> Vec<Draft> {
             " How long its calls run before that is not in the logs, so no longer limit is proposed.",
         );
         draft.certainty = 0.9;
-        return vec![draft];
+        return vec![draft, investigate(facts, daily)];
     };
     let longer = raise(facts, late, daily);
     if score::points(longer.saving, &context.settings.objectives) > 0.0 {
@@ -44,7 +44,7 @@ pub(super) fn drafts(facts: Facts<'_>, context: &Context<'_>) -> Vec<Draft> {
     if late.finished == 0 && shorter_s < SHORTER * late.limit_s {
         return vec![breaker, lower(facts, late, shorter_s, daily)];
     }
-    vec![breaker]
+    vec![breaker, investigate(facts, daily)]
 }
 
 fn raise(facts: Facts<'_>, late: Late, daily: f64) -> Draft {
@@ -102,6 +102,16 @@ fn circuit(facts: Facts<'_>, daily: f64) -> Draft {
     // An open circuit spares the waiting of about half of them; the work still fails.
     draft.saving = Saving { seconds_per_day: 0.5 * daily * waited, ..Saving::default() };
     draft.with(json!({"failure_threshold": 5, "open_s": 60.0}))
+}
+
+/// A person may find what a limit or a circuit breaker does not mend: half of it, say.
+fn investigate(facts: Facts<'_>, daily: f64) -> Draft {
+    let mut draft = Draft::new(ActionType::ErrorHandling, "investigate_timeouts", facts.operation()).saying(
+        format!("Find out why {} times out", name(facts)),
+        format!("{} calls a day of {} end in a time-out.", short(daily), name(facts)),
+    );
+    draft.saving = Saving { failures_per_day: 0.5 * daily, ..Saving::default() };
+    draft
 }
 
 fn name(facts: Facts<'_>) -> &str {
