@@ -213,7 +213,8 @@ impl AnalyzeReport {
         let _ =
             writeln!(text, "\nwhat stands out ({}, the gravest first; impact 0 to 10)", self.patterns.len());
         for pattern in self.patterns.iter().take(MOST_SENTENCES) {
-            let _ = writeln!(text, "{:5.1}  {}", pattern.impact_score, pattern.description);
+            let sentence: String = pattern.description.chars().map(plain).collect();
+            let _ = writeln!(text, "{:5.1}  {sentence}", pattern.impact_score);
             let evidence = pattern.metadata.get("evidence").and_then(Value::as_array);
             for line in evidence.into_iter().flatten().take(MOST_LINES) {
                 let field = |name: &str| line[name].as_str().unwrap_or_default();
@@ -254,7 +255,7 @@ impl AnalyzeReport {
             let _ = writeln!(
                 text,
                 "{:width$} {:>9} {:>8} {:>8} {:>10} {:>10} {:>10} {:>11.4}",
-                row.name,
+                row.name.chars().map(plain).collect::<String>(),
                 row.calls,
                 row.errors,
                 row.timeouts,

@@ -271,6 +271,18 @@ impl Outcomes {
         }
     }
 
+    /// Evaluates calls of one tool without an id that follow each other; they are no session that counts.
+    pub(super) fn evaluate_loose(&mut self, calls: &[Call], files: &[Box<str>]) {
+        if calls.len() >= REPEATS.min(RETRIES) {
+            let mut sums = Sums { sessions: 1, ..Sums::default() };
+            for call in calls {
+                sums.us = sums.us.saturating_add(call.us);
+                sums.nano = sums.nano.saturating_add(call.nano);
+            }
+            self.wastes(calls, task_of(calls).0, sums, files);
+        }
+    }
+
     fn session(&mut self, calls: &[Call], files: &[Box<str>], dear_nano: i64) {
         let (task, ended) = task_of(calls);
         let mut sums = Sums { sessions: 1, failed: u64::from(ended == Some(false)), ..Sums::default() };

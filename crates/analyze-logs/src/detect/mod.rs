@@ -54,9 +54,7 @@ impl Detected {
                 continue;
             }
             self.marks.add(step, limits, batch, file);
-            if step.group != 0 {
-                self.sessions.add(step, ops, number, limits);
-            }
+            self.sessions.add(step, ops, number, limits);
         }
     }
 

@@ -1,5 +1,8 @@
 //! Which calls belong together: the calls of each id, held until nothing of it came for a while.
 //!
+//! Calls without an id are followed only while one tool is called again and again in one file, line after line:
+//! that is enough for repeats and retry storms.
+//!
 //! Bounded: at most [`MOST_OPEN`] ids and [`MOST_CALLS`] calls are held, of one id [`LONGEST`]; what is above is
 //! evaluated as it is, and counted in `cut`. What may go on in another file, on another machine or in the next
 //! run (ids that are active within [`BORDER_US`] of the first or the last time read) is carried in the state as
@@ -10,7 +13,7 @@ use std::collections::HashMap;
 use serde::{Deserialize, Serialize};
 
 use super::chains::{Call, IDLE_US, Outcomes};
-use crate::line::Hashing;
+use crate::line::{Hashing, Kind};
 use crate::read::{NONE, Ops, Step};
 use crate::tally::Limits;
 
@@ -42,6 +45,8 @@ pub struct Sessions {
     oldest: u32,
     newest: u32,
     free: Vec<u32>,
+    /// Calls of one tool without an id, one after the other.
+    loose: Vec<Call>,
 }
 
 /// Calls of an id that may go on elsewhere.
@@ -70,6 +75,7 @@ impl Sessions {
     }
 
     /// Takes a call.
+    #[inline]
     pub(super) fn add(&mut self, step: &Step, ops: &Ops, file: u32, limits: Limits) {
         let call = Call {
             at: step.at,
@@ -83,6 +89,12 @@ impl Sessions {
             file,
             offset: step.offset,
         };
+        if step.group == 0 {
+            if call.kind == Kind::Tool {
+                self.add_loose(call);
+            }
+            return;
+        }
         if self.open.is_empty() && self.slots.is_empty() {
             (self.oldest, self.newest) = (NONE, NONE);
         }
@@ -92,7 +104,7 @@ impl Sessions {
             while self.oldest != NONE
                 && self.slots[self.oldest as usize].ends.saturating_add(IDLE_US) < call.at
             {
-                self.close(self.oldest, limits);
+                self.close(self.oldest, true, limits);
             }
         }
         let slot = match self.open.get(&step.group) {
@@ -109,18 +121,30 @@ impl Sessions {
         let long = known.calls.len() >= LONGEST;
         self.held += 1;
         if long {
-            self.cut += 1;
-            self.close(slot, limits);
+            self.close(slot, false, limits);
         } else if self.held > MOST_CALLS {
-            self.cut += 1;
-            self.close(self.oldest, limits);
+            self.close(self.oldest, false, limits);
         }
+    }
+
+    fn add_loose(&mut self, call: Call) {
+        let goes_on = self.loose.last().is_some_and(|last| {
+            (last.op, last.file) == (call.op, call.file) && call.at <= last.ends().saturating_add(IDLE_US)
+        });
+        if !goes_on || self.loose.len() >= LONGEST {
+            self.end_loose();
+        }
+        self.loose.push(call);
+    }
+
+    fn end_loose(&mut self) {
+        self.outcomes.evaluate_loose(&self.loose, &self.files);
+        self.loose.clear();
     }
 
     fn begin(&mut self, id: u64, limits: Limits) -> u32 {
         if self.open.len() >= MOST_OPEN {
-            self.cut += 1;
-            self.close(self.oldest, limits);
+            self.close(self.oldest, false, limits);
         }
         let slot = self.free.pop().unwrap_or_else(|| {
             let empty = Slot { id: 0, ends: i64::MIN, older: NONE, newer: NONE, calls: Vec::new() };
@@ -156,8 +180,8 @@ impl Sessions {
         }
     }
 
-    /// Ends an id: carried when it may have begun elsewhere, else evaluated.
-    fn close(&mut self, slot: u32, limits: Limits) {
+    /// Ends an id: carried when it may have begun elsewhere, else evaluated, though it is not `over`.
+    fn close(&mut self, slot: u32, over: bool, limits: Limits) {
         self.unlink(slot);
         let known = &mut self.slots[slot as usize];
         let mut calls = std::mem::take(&mut known.calls);
@@ -170,6 +194,7 @@ impl Sessions {
             self.carried_calls += calls.len();
             self.carried.push(Piece { id, calls });
         } else {
+            self.cut += u64::from(!over);
             self.outcomes.evaluate(&mut calls, &self.files, limits.dear_nano);
             // Its room serves the next one.
             calls.clear();
@@ -179,6 +204,7 @@ impl Sessions {
 
     /// Ends the reading: what is still open is carried.
     pub(super) fn finish(&mut self) {
+        self.end_loose();
         let mut slot = self.oldest;
         while !self.open.is_empty() && slot != NONE {
             let known = &mut self.slots[slot as usize];

@@ -7,11 +7,14 @@
 
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
+use std::ops::Deref;
 
 use super::inputs::{Input, Problem};
 
 /// Plain bytes in a chunk, short of the line that crosses its end.
 pub(super) const CHUNK: usize = 1 << 20;
+/// Bytes of a compressed file that are read at once.
+const PACKED: usize = 1 << 17;
 /// Bytes before the end of what was read that identify a file's content.
 pub(crate) const TAIL: usize = 64;
 
@@ -24,11 +27,76 @@ pub(super) struct Chunk {
     pub(super) input: usize,
     /// Offset of the first byte in the (decompressed) file.
     pub(super) offset: u64,
-    pub(super) bytes: Vec<u8>,
+    pub(super) bytes: Bytes,
     /// The last line of its file, without its newline.
     pub(super) unterminated: bool,
     /// Offsets of lines that were too long and skipped.
     pub(super) too_long: Vec<u64>,
+}
+
+/// Bytes in room that is cleared once and used again and again.
+#[derive(Debug, Default)]
+pub(super) struct Bytes {
+    room: Vec<u8>,
+    length: usize,
+}
+
+impl Deref for Bytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.room[..self.length]
+    }
+}
+
+impl Bytes {
+    fn clear(&mut self) {
+        self.length = 0;
+        if self.room.len() > 4 * CHUNK {
+            self.room = Vec::new();
+        }
+    }
+
+    fn truncate(&mut self, length: usize) {
+        self.length = self.length.min(length);
+    }
+
+    fn append(&mut self, bytes: &[u8]) {
+        self.reserve(bytes.len())[..bytes.len()].copy_from_slice(bytes);
+        self.length += bytes.len();
+    }
+
+    /// Room for `more` bytes behind those that are there.
+    fn reserve(&mut self, more: usize) -> &mut [u8] {
+        if self.room.len() < self.length + more {
+            self.room.resize(self.length + more, 0);
+        }
+        &mut self.room[self.length..][..more]
+    }
+
+    /// Drops the first bytes.
+    fn drop_first(&mut self, count: usize) {
+        self.room.copy_within(count..self.length, 0);
+        self.length -= count;
+    }
+
+    /// Appends `want` bytes of a stream, fewer at its end only. They are asked for at once: an inflater keeps
+    /// its window between calls, which costs a copy each.
+    fn read_more(&mut self, stream: &mut dyn Read, want: usize) -> io::Result<usize> {
+        let mut count = 0;
+        while count < want {
+            match stream.read(self.reserve(want - count)) {
+                Ok(0) => break,
+                Ok(more) => {
+                    count += more;
+                    self.length += more;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(count)
+    }
 }
 
 /// An input with the place where reading begins.
@@ -146,10 +214,8 @@ impl Open {
         chunk.unterminated = false;
         chunk.offset = self.offset;
         bytes.clear();
-        if bytes.capacity() > 4 * CHUNK {
-            *bytes = Vec::new();
-        }
-        bytes.append(&mut self.carry);
+        bytes.append(&self.carry);
+        self.carry.clear();
         let mut outcome = Ok(());
         // Everything before `searched` has no newline.
         let mut searched = 0;
@@ -158,7 +224,7 @@ impl Open {
                 break None;
             }
             let want = (CHUNK.max(bytes.len() + CHUNK / 4) - bytes.len()).min(CHUNK);
-            match read_more(&mut *self.stream, bytes, want) {
+            match bytes.read_more(&mut *self.stream, want) {
                 Ok(0) => self.ended = true,
                 Ok(_) => {}
                 Err(error) => {
@@ -196,18 +262,18 @@ impl Open {
     }
 
     /// Drops the begun line in `bytes` and streams to behind its newline.
-    fn skip_line(&mut self, bytes: &mut Vec<u8>) {
+    fn skip_line(&mut self, bytes: &mut Bytes) {
         self.offset += bytes.len() as u64;
         bytes.clear();
         while !self.ended {
-            match read_more(&mut *self.stream, bytes, CHUNK / 4) {
+            match bytes.read_more(&mut *self.stream, CHUNK / 4) {
                 Ok(0) | Err(_) => self.ended = true,
                 Ok(_) => {}
             }
             if let Some(newline) = memchr::memchr(b'\n', bytes) {
                 self.offset += newline as u64 + 1;
                 self.remember(&bytes[..=newline]);
-                bytes.drain(..=newline);
+                bytes.drop_first(newline + 1);
                 return;
             }
             self.offset += bytes.len() as u64;
@@ -221,12 +287,6 @@ impl Open {
         let surplus = self.tail.len().saturating_sub(TAIL);
         self.tail.drain(..surplus);
     }
-}
-
-/// Appends `want` bytes, fewer at the end only.
-fn read_more(stream: &mut dyn Read, bytes: &mut Vec<u8>, want: usize) -> io::Result<usize> {
-    bytes.reserve(want);
-    stream.take(want as u64).read_to_end(bytes)
 }
 
 /// The plain bytes of an input from `offset` on. A growing file is read to the end it has now.
@@ -251,7 +311,7 @@ pub(crate) fn open(input: &Input, offset: u64) -> io::Result<Box<dyn Read + Send
         return Ok(Box::new(file.take(length)));
     }
     file.rewind()?;
-    decompress(BufReader::with_capacity(1 << 16, file), offset)
+    decompress(BufReader::with_capacity(PACKED, file), offset)
 }
 
 fn read_whole(stream: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {

@@ -7,6 +7,7 @@ use nightshift_testkit::Home;
 use serde_json::{Value, json};
 
 use crate::contract::operation;
+use crate::truth::answers;
 
 fn lines(range: std::ops::Range<u32>) -> String {
     let mut text = String::new();
@@ -41,6 +42,9 @@ fn check(home: &Home, all: &str, report: &Value) {
     for field in ["entries", "bytes", "bad_lines", "operations", "first_seen", "last_seen"] {
         assert_eq!(report[field], want[field], "{field} in {}", home.path().display());
     }
+    let patterns = |report: &Value| answers(report.clone())["patterns"].clone();
+    assert!(!report["patterns"].as_array().unwrap().is_empty() || report["entries"].as_u64().unwrap() < 100);
+    assert_eq!(patterns(report), patterns(&want), "in {}", home.path().display());
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod bad_input;
 mod contract;
 mod incremental;
 mod learning;
+mod patterns;
 mod planted;
 mod recommend;
 mod reports;

@@ -14,6 +14,15 @@ use world::{Plan, Truth};
 
 use crate::contract::operation;
 
+/// A generated log in the home, planted or clean, and the truth about it.
+pub(crate) fn make_world(home: &Home, seed: u64, megabytes: u64, clean: bool) -> Truth {
+    let mut log = Vec::new();
+    let plan = Plan { seed, bytes: megabytes * 1_000_000, days: 7, clean, garbage: !clean };
+    let truth = world::generate(&plan, &mut log).unwrap();
+    files::write_atomic(&home.path().join("all.jsonl"), &log).unwrap();
+    truth
+}
+
 fn make(home: &Home, seed: u64, megabytes: u64) -> (Vec<u8>, Truth) {
     let mut log = Vec::new();
     let plan = Plan { seed, bytes: megabytes * 1_000_000, days: 7, clean: false, garbage: true };
@@ -29,7 +38,7 @@ fn analyze(home: &Home, arguments: &[&str]) -> Value {
 }
 
 /// Without what is allowed to differ between runs, and between pieces of a log and the whole.
-fn answers(mut report: Value) -> Value {
+pub(crate) fn answers(mut report: Value) -> Value {
     let fields = report.as_object_mut().unwrap();
     for name in ["run_id", "seconds", "bad_examples", "problems"] {
         fields.remove(name);

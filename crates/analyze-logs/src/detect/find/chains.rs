@@ -79,11 +79,15 @@ fn pattern(
     };
     let runs = look.outcomes.runs.get(&waste.task).copied().unwrap_or_default();
     let sessions = wasted.sessions.sessions;
-    let of = task.map_or_else(|| "sessions".to_owned(), |task| format!("sessions of {task}"));
+    // Calls without an id are in no session that counts.
+    let all = runs.all.sessions.max(sessions);
+    let who = match task {
+        Some(task) => format!("{sessions} of {all} sessions of {task} ({})", percent(share(sessions, all))),
+        None if sessions == 1 => "One session without a known task".to_owned(),
+        None => format!("{sessions} sessions without a known task"),
+    };
     let mut description = format!(
-        "{sessions} of {} {of} ({}) {did}, up to {} calls in a row: {} calls for nothing, {}",
-        runs.all.sessions,
-        percent(share(sessions, runs.all.sessions)),
+        "{who} {did}, up to {} calls in a row: {} calls for nothing, {}",
         wasted.longest,
         wasted.calls,
         time_text(seconds(wasted.us)),
@@ -106,8 +110,8 @@ fn pattern(
     let mut metadata = numbers([
         ("wasted_s", seconds(wasted.us)),
         ("wasted_usd", usd(wasted.nano)),
-        ("rate", share(sessions, runs.all.sessions)),
-        ("rate_lower", super::bounds(sessions, runs.all.sessions, super::CONFIDENCE).0),
+        ("rate", share(sessions, all)),
+        ("rate_lower", super::bounds(sessions, all, super::CONFIDENCE).0),
         ("session_mean_s", mean(wasted.sessions.us, sessions)),
         ("other_session_mean_s", mean(runs.clean.us, runs.clean.sessions)),
         ("session_mean_usd", mean_usd(wasted.sessions.nano, sessions)),
@@ -120,7 +124,7 @@ fn pattern(
         ("wasted_calls".to_owned(), json!(wasted.calls)),
         ("longest_chain".to_owned(), json!(wasted.longest)),
         ("sessions".to_owned(), json!(sessions)),
-        ("sessions_of_task".to_owned(), json!(runs.all.sessions)),
+        ("sessions_of_task".to_owned(), json!(all)),
         ("task".to_owned(), json!(task)),
         ("with".to_owned(), json!(names.get(1))),
     ]);
