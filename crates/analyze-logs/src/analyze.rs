@@ -130,7 +130,7 @@ fn finish(
     new: Option<New>,
     state_out: Option<PathBuf>,
 ) -> Result<Outcome, Failure> {
-    let mut report = AnalyzeReport::of(findings, ctx.clock.elapsed().as_secs_f64());
+    let mut report = AnalyzeReport::of(findings, &ctx.config.analyze_logs, ctx.clock.elapsed().as_secs_f64());
     report.incremental = new;
     if let Some(path) = state_out {
         let json = serde_json::to_vec(&Saved::of(findings)).or_fail(|| "cannot write the state".into())?;

@@ -9,6 +9,7 @@ pub mod pattern;
 pub mod read;
 pub mod recommendation;
 mod report;
+pub mod series;
 pub mod tally;
 pub mod templates;
 

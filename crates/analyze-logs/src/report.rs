@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use nightshift_core::clock::rfc3339;
+use nightshift_core::config::AnalyzeLogs;
 use nightshift_core::jiff::Timestamp;
 use serde::Serialize;
 
@@ -11,6 +12,7 @@ use crate::incremental::New;
 use crate::pattern::Pattern;
 use crate::read::Problem;
 use crate::recommendation::Recommendation;
+use crate::series::{self, Correlation, Skill};
 use crate::tally::{Example, Findings};
 
 /// Of `analyze` and `merge`.
@@ -42,6 +44,10 @@ pub(crate) struct AnalyzeReport {
     pub(crate) operations: Vec<Operation>,
     /// What stands out.
     pub(crate) patterns: Vec<Pattern>,
+    /// What happens together.
+    pub(crate) correlations: Vec<Correlation>,
+    /// How each tool and model did by ISO week.
+    pub(crate) skills: Vec<Skill>,
     /// What to do about it.
     pub(crate) recommendations: Vec<Recommendation>,
 }
@@ -78,8 +84,9 @@ fn usd(nano: i64) -> f64 {
 }
 
 impl AnalyzeReport {
-    pub(crate) fn of(findings: &Findings, seconds: f64) -> Self {
+    pub(crate) fn of(findings: &Findings, settings: &AnalyzeLogs, seconds: f64) -> Self {
         let Findings { ops, tally, problems } = findings;
+        let told = series::tell(findings, settings);
         let mut operations: Vec<Operation> = tally
             .series
             .iter()
@@ -119,7 +126,9 @@ impl AnalyzeReport {
             first_seen: tally.span.and_then(|(first, _)| time(first)),
             last_seen: tally.span.and_then(|(_, last)| time(last)),
             operations,
-            patterns: Vec::new(),
+            patterns: told.patterns,
+            correlations: told.correlations,
+            skills: told.skills,
             recommendations: Vec::new(),
         }
     }
@@ -162,6 +171,12 @@ impl AnalyzeReport {
             let _ = writeln!(text, "  {}: {}", problem.file, problem.reason);
         }
         self.table(&mut text);
+        if !self.patterns.is_empty() {
+            let _ = writeln!(text, "\npatterns");
+        }
+        for pattern in &self.patterns {
+            let _ = writeln!(text, "  {:4.1}  {}", pattern.impact_score, pattern.description);
+        }
         text
     }
 

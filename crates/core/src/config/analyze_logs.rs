@@ -22,6 +22,12 @@ pub struct AnalyzeLogs {
     pub high_cost_threshold: f64,
     /// Seconds above which a call counts as one that ran into its limit.
     pub timeout_threshold: f64,
+    /// Share of findings of statistical tests that may be false.
+    pub false_discovery_rate: f64,
+    /// Share of calls that may fail; bursts are measured in multiples of it.
+    pub error_budget: f64,
+    /// Days within which the crossing of a limit is forecast.
+    pub forecast_days: f64,
 }
 
 impl Default for AnalyzeLogs {
@@ -34,6 +40,9 @@ impl Default for AnalyzeLogs {
             slow_operation_threshold: 5.0,
             high_cost_threshold: 0.10,
             timeout_threshold: 30.0,
+            false_discovery_rate: 0.01,
+            error_budget: 0.01,
+            forecast_days: 14.0,
         }
     }
 }
