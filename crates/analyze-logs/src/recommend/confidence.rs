@@ -22,20 +22,37 @@ pub fn features(pattern: &Pattern) -> [f64; 4] {
     ]
 }
 
+/// Kinds of findings, in the order of their offsets.
+pub const KINDS: [PatternType; 17] = [
+    PatternType::RecurringError,
+    PatternType::SlowOperation,
+    PatternType::InefficientChain,
+    PatternType::HighCostOperation,
+    PatternType::SuccessfulPattern,
+    PatternType::TimeoutPattern,
+    PatternType::LevelShift,
+    PatternType::TailGrowth,
+    PatternType::Burst,
+    PatternType::Anomaly,
+    PatternType::Drift,
+    PatternType::Trend,
+    PatternType::BreachForecast,
+    PatternType::Correlation,
+    PatternType::NewTemplate,
+    PatternType::VanishedTemplate,
+    PatternType::Skill,
+];
+
+const INTERCEPT: f64 = 1.0;
+const WEIGHTS: [f64; FEATURES.len()] = [2.0, 1.0, 1.0, 0.0];
+const OFFSETS: [f64; KINDS.len()] =
+    [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, -1.0, 0.0, -1.0, -1.0, 0.0, 0.0, 0.0, 0.0];
+
 /// Probability that a finding is about a real problem.
 pub fn confidence(pattern: &Pattern) -> f64 {
     let sum: f64 = features(pattern).iter().zip(WEIGHTS).map(|(x, weight)| x * weight).sum();
-    let logit = INTERCEPT + sum + offset(pattern.pattern_type);
+    let kind = KINDS.iter().position(|kind| *kind == pattern.pattern_type);
+    let logit = INTERCEPT + sum + kind.map_or(0.0, |kind| OFFSETS[kind]);
     // No finding is certain, and what was found is seldom nothing.
     (1.0 / (1.0 + (-logit).exp())).clamp(0.05, 0.99)
-}
-
-const INTERCEPT: f64 = 1.0;
-const WEIGHTS: [f64; 4] = [2.0, 1.0, 1.0, 0.0];
-
-fn offset(kind: PatternType) -> f64 {
-    match kind {
-        PatternType::Anomaly | PatternType::Trend | PatternType::BreachForecast => -1.0,
-        _ => 0.0,
-    }
 }

@@ -20,8 +20,8 @@ mod tools;
 
 use std::collections::BTreeMap;
 
-pub use confidence::{FEATURES, confidence, features};
-pub use context::{Context, Tried};
+pub use confidence::{FEATURES, KINDS, confidence, features};
+pub use context::Context;
 pub use errors::{ErrorClass, classify};
 
 use crate::pattern::{Pattern, PatternType};

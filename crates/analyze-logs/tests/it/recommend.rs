@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use nightshift_analyze_logs::pattern::{Pattern, PatternType};
-use nightshift_analyze_logs::recommend::{Context, ErrorClass, Tried, classify, recommend};
+use nightshift_analyze_logs::recommend::{Context, ErrorClass, classify, recommend};
 use nightshift_analyze_logs::recommendation::{ActionType, Priority, Recommendation};
-use nightshift_analyze_logs::tally::Cell;
+use nightshift_analyze_logs::tally::{Cell, Outcome};
 use nightshift_core::config::AnalyzeLogs;
 use serde_json::{Value, json};
 
@@ -232,7 +232,10 @@ fn costly_models_go_to_cheaper_ones_that_do_as_well() {
     let settings = AnalyzeLogs::default();
     let tasks = |errors: u64| {
         let tried = |model: &str, errors| {
-            (("task:report".to_owned(), format!("llm:{model}")), Tried { calls: 150, errors })
+            (
+                ("task:report".to_owned(), format!("llm:{model}")),
+                Outcome { calls: 150, errors, ..Outcome::default() },
+            )
         };
         let operations = [own.clone(), ("llm:small", priced(8.0, 400, 6))];
         let context = Context {

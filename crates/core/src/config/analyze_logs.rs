@@ -26,6 +26,12 @@ pub struct AnalyzeLogs {
     pub objectives: Objectives,
     /// Days after which findings, metrics and closed improvements leave the store; 0 keeps everything.
     pub keep_days: u32,
+    /// Share of findings of statistical tests that may be false.
+    pub false_discovery_rate: f64,
+    /// Share of calls that may fail; bursts are measured in multiples of it.
+    pub error_budget: f64,
+    /// Days within which the crossing of a limit is forecast.
+    pub forecast_days: f64,
 }
 
 impl Default for AnalyzeLogs {
@@ -40,6 +46,9 @@ impl Default for AnalyzeLogs {
             timeout_threshold: 30.0,
             objectives: Objectives::default(),
             keep_days: 365,
+            false_discovery_rate: 0.01,
+            error_budget: 0.01,
+            forecast_days: 14.0,
         }
     }
 }

@@ -7,4 +7,5 @@ mod forecasts;
 mod golden;
 mod intervals;
 mod pairs;
+mod samples;
 mod specials;
