@@ -24,10 +24,12 @@ pub(super) fn drafts(facts: Facts<'_>, context: &Context<'_>) -> Vec<Draft> {
         None => first.to_owned(),
     };
     let what = format!(
-        "{chain}: {} times a day, which costs {} and {} a day.",
+        "{chain}: {} times a day, which costs {}{} a day.",
         short(context.daily(facts.occurrences())),
         seconds(context.daily(wasted_s.unwrap_or(0.0))),
-        usd(context.daily(wasted_usd.unwrap_or(0.0)))
+        wasted_usd
+            .filter(|usd| *usd > 0.0)
+            .map_or(String::new(), |wasted| format!(" and {}", usd(context.daily(wasted))))
     );
     let new = |action| Draft::new(ActionType::ToolStrategy, action, facts.operation());
     let mut drafts = if kind.contains("repeat") {

@@ -143,24 +143,23 @@ fn retry(
         };
         return new("back_off")
             .with(json!({"max_retries": 3, "initial_backoff_s": 2.0, "backoff_factor": 2.0, "jitter": true}))
-            .saying(format!("Wait longer between attempts{place}"), format!("{what} {why}"));
+            .saying(format!("Wait longer between attempts{place}"), what.to_owned())
+            .advising(why);
     }
     let rate = context.totals(facts.operation()).map(error_rate);
     if let Some(rate) = rate.filter(|rate| *rate > 0.5) {
-        return new("break_circuit").with(json!({"failure_threshold": 5, "open_s": 60.0})).saying(
-            format!("Stop calling for a while when it fails{place}"),
-            format!(
-                "{what} {} of its calls fail, so that a retry would fail too: break the circuit instead.",
-                percent(rate)
-            ),
-        );
+        return new("break_circuit")
+            .with(json!({"failure_threshold": 5, "open_s": 60.0}))
+            .saying(
+                format!("Stop calling for a while when it fails{place}"),
+                format!("{what} {} of its calls fail.", percent(rate)),
+            )
+            .advising("Where most calls fail a retry would fail too: break the circuit instead.");
     }
     new("add_retry")
         .with(json!({"max_retries": 2, "initial_backoff_s": 1.0, "backoff_factor": 2.0, "jitter": true}))
-        .saying(
-            format!("Retry what fails for a moment{place}"),
-            format!("{what} Such errors pass by themselves: try again, twice, with a growing wait."),
-        )
+        .saying(format!("Retry what fails for a moment{place}"), what.to_owned())
+        .advising("Such errors pass by themselves: try again, twice, with a growing wait.")
 }
 
 fn mend(facts: Facts<'_>, class: ErrorClass, what: &str, place: &str) -> Draft {
@@ -187,7 +186,8 @@ fn mend(facts: Facts<'_>, class: ErrorClass, what: &str, place: &str) -> Draft {
         ),
     };
     Draft::new(ActionType::ErrorHandling, action, facts.operation())
-        .saying(format!("{title}{place}"), format!("{what} {why}"))
+        .saying(format!("{title}{place}"), what.to_owned())
+        .advising(why)
 }
 
 /// The error's names for whoever carries it out; of the daily failures, `share` would go.
