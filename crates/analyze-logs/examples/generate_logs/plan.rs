@@ -189,7 +189,8 @@ impl Fleet {
         let start = between(0.25, 0.7);
         let effect = Effect::Tail(between(0.08, 0.2), between(5.0, 10.0));
         self.add("tail_growth", tools[2], effect, (start, 1.0), "some calls take much longer");
-        let start = between(0.05, 0.9);
+        // Failures of the night are few: a burst of three calls is none.
+        let start = (between(0.0, 7.0).floor() * 24.0 + between(7.0, 15.0)) / 168.0;
         let effect = Effect::Fails(between(0.4, 0.95));
         self.add("burst", tools[3], effect, (start, start + between(2.0, 8.0) / 168.0), "fails for hours");
         self.add("drift", tools[4], Effect::Spreads(between(1.8, 2.6)), (0.0, 1.0), "scatters more and more");
@@ -318,6 +319,9 @@ impl Fleet {
                 self.follow("recurring_error", op, span, &note);
                 if span.0 > 0.0 {
                     self.follow("level_shift", op, span, &note);
+                }
+                if span != (0.0, 1.0) {
+                    self.follow("trend", op, span, &note);
                 }
             }
             Effect::TimesOut(_) => {

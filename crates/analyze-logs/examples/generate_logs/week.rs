@@ -109,7 +109,7 @@ impl Week<'_> {
                 *session += 1;
                 let at = START + hour as i64 * HOUR + self.rng.random_range(0..HOUR);
                 let dialect = DIALECTS[(*session % 3) as usize];
-                self.call(dialect, *session, at, problem.op, None);
+                self.call(dialect, *session, at, problem.op, None, None);
             }
         }
     }
@@ -122,7 +122,7 @@ impl Week<'_> {
         for index in 0..self.rng.random_range(3..8) {
             let used = if index % 2 == 0 { models } else { tools };
             let op = used[self.rng.random_range(0..used.len())];
-            at = self.call(dialect, session, at, op, Some(task));
+            at = self.call(dialect, session, at, op, Some(task), None);
         }
         for problem in &self.fleet.problems {
             if let Effect::Repeats(share, times) = problem.effect
@@ -130,7 +130,7 @@ impl Week<'_> {
                 && self.chance(share)
             {
                 for _ in 0..times {
-                    at = self.repeat(dialect, session, at, tools[0], task);
+                    at = self.call(dialect, session, at, tools[0], Some(task), Some("the same again"));
                 }
             }
         }
@@ -140,18 +140,16 @@ impl Week<'_> {
         self.log(dialect, (op, session, None), (begin, at), error, (0, ""));
     }
 
-    /// One more call with the arguments of the one before.
-    fn repeat(&mut self, dialect: Dialect, session: u64, at: i64, op: usize, task: usize) -> i64 {
-        let fleet = self.fleet;
-        let habit = &fleet.habits[op];
-        let end = at + (habit.median_ms * 1000.0) as i64 + self.rng.random_range(0..9_000);
-        let error = self.chance(habit.error_rate).then(|| self.noise());
-        self.log(dialect, (op, session, Some(task)), (at, end), error, (0, "the same again"));
-        end + 2_000
-    }
-
     /// A call; when it ended.
-    fn call(&mut self, dialect: Dialect, session: u64, at: i64, op: usize, task: Option<usize>) -> i64 {
+    fn call(
+        &mut self,
+        dialect: Dialect,
+        session: u64,
+        at: i64,
+        op: usize,
+        task: Option<usize>,
+        argument: Option<&str>,
+    ) -> i64 {
         let fleet = self.fleet;
         let habit = &fleet.habits[op];
         let part = self.part(at);
@@ -197,8 +195,8 @@ impl Week<'_> {
             text = Some(self.noise());
         }
         let nano = (cost * self.rng.random_range(0.6..1.4)) as i64;
-        let argument = format!("{:x}", self.rng.random::<u64>());
-        self.log(dialect, (op, session, task), (at, end), text, (nano, &argument));
+        let own = format!("{:x}", self.rng.random::<u64>());
+        self.log(dialect, (op, session, task), (at, end), text, (nano, argument.unwrap_or(&own)));
         end + self.rng.random_range(1_000..40_000)
     }
 

@@ -43,7 +43,7 @@ pub(crate) fn failures(track: &Track<'_>, hours: Hours, budget: f64, all: u64) -
         }
     }
     if failures.tests.is_empty() {
-        failures.tests.push(Tested { p: 1.0, finding: None });
+        failures.tests.push(Tested::nothing());
     }
     failures
 }

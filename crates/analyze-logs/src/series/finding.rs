@@ -18,6 +18,11 @@ pub(crate) struct Tested {
 }
 
 impl Tested {
+    /// A test that found nothing.
+    pub(crate) fn nothing() -> Self {
+        Self { p: 1.0, finding: None }
+    }
+
     /// A test of the best of `places`.
     pub(crate) fn new(p: f64, places: usize, finding: Option<Finding>) -> Self {
         Self { p: (p * places.max(1) as f64).min(1.0), finding }

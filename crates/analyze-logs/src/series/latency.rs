@@ -54,6 +54,16 @@ impl Histogram {
         self.ln_quantile(q).exp() / 1000.0
     }
 
+    /// The distances from the median, in classes.
+    pub(crate) fn from_median(&self) -> Self {
+        let middle = (self.ln_quantile(0.5) * CLASSES).round() as i32;
+        let mut counts = vec![0; self.counts.len() + middle.abs_diff(self.first) as usize + 1];
+        for (class, count) in (self.first..).zip(&self.counts) {
+            counts[class.abs_diff(middle) as usize] += count;
+        }
+        Self { first: 0, counts }
+    }
+
     /// Both as ordered classes with their counts; the second moved up by `shift` classes.
     pub(crate) fn beside(&self, other: &Self, shift: i32) -> Vec<(u64, u64)> {
         let first = self.first.min(other.first + shift);

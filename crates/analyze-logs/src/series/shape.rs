@@ -1,7 +1,7 @@
 //! Changes of the distribution of durations that leave its middle where it was: a longer tail from an
 //! instant on, or a slow drift of the whole shape.
 
-use nightshift_stats::rank::kolmogorov_smirnov;
+use nightshift_stats::rank::{kolmogorov_smirnov, mann_whitney};
 use serde_json::Map;
 
 use super::deviation::deviations;
@@ -16,11 +16,13 @@ const TAIL: f64 = 0.975;
 /// Its share has grown from this factor on.
 const GROWN: f64 = 2.0;
 /// The median has stayed within this factor.
-const STAYED: f64 = 1.2;
+const STAYED: f64 = 1.35;
 /// Least distance of the distribution functions that is a drift.
-const DISTANCE: f64 = 0.06;
-/// Least change of the spread (the logarithm of p90 / p10), as a factor; half of it for the fast side.
+const DISTANCE: f64 = 0.04;
+/// Least change of the spread (the logarithm of p90 / p10), as a factor.
 const SPREAD: f64 = 1.25;
+/// Of what the slow calls move away from the median, the fast ones move so much in a drift.
+const BOTH: f64 = 0.4;
 /// Fewest durations of a part that is compared.
 const FEWEST: u64 = 100;
 
@@ -41,13 +43,13 @@ pub(crate) fn tail(
         .filter(|part| latency.calls(*part) >= FEWEST / 4)
         .map(|part| latency.histogram(&[part]).ln_quantile(TAIL))
         .min_by(f64::total_cmp);
-    let Some(limit) = calm else { return Tested { p: 1.0, finding: None } };
+    let Some(limit) = calm else { return Tested::nothing() };
     let counts = Counts::new(hours, latency.above(limit), latency.counts.clone());
     let longest = deviations(&counts, &counts.segments(), true)
         .into_iter()
         .filter(|deviation| deviation.stays && !unusual.iter().any(|other| overlap(*other, deviation.hours)))
         .max_by(|a, b| a.ratio.total_cmp(&b.ratio));
-    let Some(deviation) = longest else { return Tested { p: 1.0, finding: None } };
+    let Some(deviation) = longest else { return Tested::nothing() };
     let Segment { start, end } = deviation.hours;
     let (old, new) =
         (latency.histogram(&[Segment { start: 0, end: start }]), latency.histogram(&[deviation.hours]));
@@ -96,22 +98,26 @@ pub(crate) fn drift(track: &Track<'_>, hours: Hours, latency: &Latency, all: u64
     let ends = [Segment { start: 0, end: part }, Segment { start: hours.count - part, end: hours.count }];
     let middle = Segment { start: part, end: hours.count - part };
     if ends.iter().any(|part| latency.calls(*part) < FEWEST) {
-        return Tested { p: 1.0, finding: None };
+        return Tested::nothing();
     }
     let [old, new] = ends.map(|part| latency.histogram(&[part]));
     // Compared around the same median: a move of the whole is a shift or a trend.
     let aside = ((old.ln_quantile(0.5) - new.ln_quantile(0.5)) * 64.0).round() as i32;
     let test = kolmogorov_smirnov(&old.beside(&new, aside));
+    // Distances from the median tell a change of scale with fewer calls; the better of two tests counts twice.
+    let apart = mann_whitney(&old.from_median().beside(&new.from_median(), 0));
+    let p = (2.0 * test.p.min(apart.p)).min(1.0);
     let between = latency.histogram(&[middle]);
     // How far the fast calls and the slow ones lie from the middle, and how that has changed.
     let width = |h: &Histogram, low: f64, high: f64| (h.ln_quantile(high) - h.ln_quantile(low)).max(0.01);
     let change = |h: &Histogram, low: f64, high: f64| (width(h, low, high) / width(&old, low, high)).ln();
-    let (fast, spread, halfway) =
-        (change(&new, 0.1, 0.5), change(&new, 0.1, 0.9), change(&between, 0.1, 0.9));
+    let [fast, slow, spread] =
+        [(0.1, 0.5), (0.5, 0.9), (0.1, 0.9)].map(|(low, high)| change(&new, low, high));
+    let halfway = change(&between, 0.1, 0.9);
     // A tail alone leaves the fast ones where they are; a drift is on its way in between.
-    let slow = halfway * spread > 0.0 && halfway.abs() < spread.abs();
-    let wide = spread.abs() >= SPREAD.ln() && fast * spread.signum() >= SPREAD.ln() / 2.0;
-    let enough = test.distance >= DISTANCE && wide && slow;
+    let under_way = halfway * spread > 0.0 && halfway.abs() < spread.abs();
+    let both = fast * slow > 0.0 && fast.abs() >= BOTH * slow.abs();
+    let enough = test.distance >= DISTANCE && spread.abs() >= SPREAD.ln() && both && under_way;
     let name = &track.name;
     let calls = latency.calls(ends[1]);
     let range = |h: &Histogram| format!("{} to {}", length(h.ms(0.1)), length(h.ms(0.9)));
@@ -144,7 +150,7 @@ pub(crate) fn drift(track: &Track<'_>, hours: Hours, latency: &Latency, all: u64
         .number("before_p90_ms", old.ms(0.9))
         .number("after_p90_ms", new.ms(0.9))
     });
-    Tested::new(test.p, 1, finding)
+    Tested::new(p, 1, finding)
 }
 
 fn overlap(a: Segment, b: Segment) -> bool {

@@ -3,7 +3,7 @@
 use serde_json::Map;
 
 use super::finding::{Finding, Tested, clock, impact, length, short};
-use super::latency::Latency;
+use super::latency::{Histogram, Latency};
 use super::level::Segment;
 use super::track::{Hours, Track};
 use crate::pattern::PatternType;
@@ -35,18 +35,9 @@ pub(crate) struct Shifts {
 /// Looks for levels.
 pub(crate) fn shifts(track: &Track<'_>, hours: Hours, latency: &Latency, all: u64) -> Shifts {
     let segments = merged(latency, latency.ranks.segments());
-    let whole = Segment { start: 0, end: hours.count };
     if segments.len() < 2 {
-        // One test that found nothing: how probable is the strongest half?
-        let middle = hours.count / 2;
-        let halves = [Segment { start: 0, end: middle }, Segment { start: middle, end: whole.end }];
-        let p = latency.compare(&halves[1..], &halves[..1]).p;
-        return Shifts {
-            tests: vec![Tested::new(p.max(0.01), 1, None)],
-            unusual: Vec::new(),
-            line: false,
-            passing: None,
-        };
+        let tests = vec![Tested::nothing()];
+        return Shifts { tests, unusual: Vec::new(), line: false, passing: None };
     }
     let line = latency.medians.is_steady(&segments);
     let mut found = Shifts { tests: Vec::new(), unusual: Vec::new(), line, passing: None };
@@ -70,23 +61,23 @@ pub(crate) fn shifts(track: &Track<'_>, hours: Hours, latency: &Latency, all: u6
             }
             continue;
         }
-        let (before, now) = (latency.histogram(&base).ln_quantile(0.5), median(latency, segment));
+        let moved = moved(&latency.histogram(&base), &latency.histogram(&[segment]));
         let ends = next.is_none();
         let passing = segment.length() <= if ends { SETTLED - 1 } else { PASSING };
-        if !passing && now > before {
+        if !passing && moved >= LEAST.ln() {
             // The hour in which it began is a part of it.
             found.passing = found.passing.filter(|(_, end)| *end == segment.start);
             if let Some((index, _)) = found.passing.take() {
                 found.tests.remove(index);
             }
         }
-        if now > before && (passing || now - before >= LEAST.ln()) {
+        if moved > 0.0 && (passing || moved >= LEAST.ln()) {
             found.judge(track, hours, latency, (segment, &base), (!passing, all));
         }
         if passing {
             continue;
         }
-        if (now - before).abs() >= LEAST.ln() {
+        if moved.abs() >= LEAST.ln() {
             found.unusual.push(segment);
             base.clear();
         }
@@ -157,6 +148,14 @@ impl Shifts {
         }
         self.tests.push(Tested::new(test.p, hours.count, finding));
     }
+}
+
+/// By how much all durations have moved, as a logarithm: the median, but no further than twice as far as
+/// the fast calls, which a longer tail alone leaves where they are.
+fn moved(old: &Histogram, new: &Histogram) -> f64 {
+    let by = |q: f64| new.ln_quantile(q) - old.ln_quantile(q);
+    let (fast, middle) = (by(0.1), by(0.5));
+    if fast * middle > 0.0 { middle.signum() * middle.abs().min(2.0 * fast.abs()) } else { 0.0 }
 }
 
 fn median(latency: &Latency, segment: Segment) -> f64 {

@@ -47,7 +47,7 @@ const LEAST: f64 = 0.05;
 /// By operation and week.
 pub(crate) fn by_week(findings: &Findings) -> Vec<Skill> {
     let mut rows = Vec::new();
-    for (number, series) in findings.tally.series.iter().enumerate() {
+    for (number, series) in findings.tally.hourly().iter().enumerate() {
         let (kind, _) = findings.ops.get(number as u32);
         if kind == Kind::Task {
             continue;

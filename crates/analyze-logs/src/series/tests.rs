@@ -75,8 +75,12 @@ fn beside(op: Op) -> Vec<Op> {
     vec![op, Op { name: "a", ..PLAIN }, Op { name: "b", ..PLAIN }, Op { name: "c", ..PLAIN }]
 }
 
+fn patterns_of(hours: usize, ops: &[Op], seed: u64) -> Vec<Pattern> {
+    patterns(&make(hours, ops, seed), &AnalyzeLogs::default())
+}
+
 fn found(hours: usize, op: Op) -> Vec<Pattern> {
-    patterns(&make(hours, &beside(op), 11), &AnalyzeLogs::default())
+    patterns_of(hours, &beside(op), 11)
 }
 
 /// The only pattern, its metric and the hours of the log that it names.
@@ -134,8 +138,8 @@ fn waves_gaps_and_low_counts_are_no_shift() {
 fn a_gap_of_the_whole_log_is_nothing() {
     let gap = |hour: usize| if (60..90).contains(&hour) { 0.0 } else { 1.0 };
     let ops: Vec<Op> = ["a", "b", "c", "web"].map(|name| Op { name, volume: gap, ..PLAIN }).into();
-    let patterns = patterns(&make(168, &ops, 3), &AnalyzeLogs::default());
-    assert!(patterns.is_empty(), "{patterns:#?}");
+    let all = patterns_of(168, &ops, 3);
+    assert!(all.is_empty(), "{all:#?}");
 }
 
 #[test]
@@ -195,9 +199,9 @@ fn calls_may_be_too_many_or_missing() {
     // Of all operations at once it is said once.
     let surge = |hour: usize| if (84..87).contains(&hour) { 5.0 } else { 1.0 };
     let ops: Vec<Op> = ["a", "b", "c", "web"].map(|name| Op { name, volume: surge, ..PLAIN }).into();
-    let patterns = super::patterns(&make(168, &ops, 3), &AnalyzeLogs::default());
-    assert_eq!(patterns.len(), 1, "{patterns:#?}");
-    assert_eq!(patterns[0].operation, None);
+    let all = patterns_of(168, &ops, 3);
+    assert_eq!(all.len(), 1, "{all:#?}");
+    assert_eq!(all[0].operation, None);
 }
 
 #[test]
@@ -211,7 +215,6 @@ fn costs_have_levels_too() {
 
 #[test]
 fn shapes_change_around_the_same_median() {
-    // One call in six takes eight times as long: a jump of the deviation stands for it.
     let drift = found(168, Op { spread: |hour| 0.3 * (1.0 + hour as f64 / 120.0), ..PLAIN });
     assert_eq!(only(&drift).0, PatternType::Drift);
     let mut findings = make(168, &beside(PLAIN), 11);

@@ -21,7 +21,7 @@ impl Hours {
     /// The hours of the log that have their own cells; `None` without any.
     pub(crate) fn of(findings: &Findings) -> Option<Self> {
         let tally = &findings.tally;
-        let cells = tally.series.iter().flat_map(|series| &series.cells);
+        let cells = tally.hourly().iter().flat_map(|series| &series.cells);
         let mut active: Vec<i32> = cells.map(|cell| cell.hour).filter(|hour| tally.is_hour(*hour)).collect();
         active.sort_unstable();
         active.dedup();
@@ -88,7 +88,7 @@ impl<'a> Track<'a> {
     /// All operations that have calls in the hours, by name.
     pub(crate) fn all(findings: &'a Findings, hours: Hours) -> Vec<Self> {
         let mut tracks = Vec::new();
-        for (number, series) in findings.tally.series.iter().enumerate() {
+        for (number, series) in findings.tally.hourly().iter().enumerate() {
             let mut cells = vec![None; hours.count];
             for cell in series.cells.iter().filter(|cell| findings.tally.is_hour(cell.hour)) {
                 if let Some(index) = hours.index(cell.hour) {

@@ -4,6 +4,7 @@
 //! autocorrelation, says whether they rise, Theil and Sen's line by how much.
 
 use nightshift_core::config::AnalyzeLogs;
+use nightshift_stats::change::Sums;
 use nightshift_stats::trend::{TheilSen, mann_kendall, theil_sen};
 use serde_json::Map;
 
@@ -98,14 +99,13 @@ pub(crate) fn of_costs(hours: Hours, costs: &Means) -> Blocks {
 
 /// The test of a trend.
 pub(crate) fn trend(track: &Track<'_>, metric: Metric, blocks: &Blocks, share: f64) -> Tested {
-    let nothing = Tested { p: 1.0, finding: None };
     if blocks.values.len() < FEWEST_BLOCKS {
-        return nothing;
+        return Tested::nothing();
     }
     let (Ok(test), Ok(line)) =
         (mann_kendall(&blocks.values), theil_sen(&blocks.places, &blocks.values, CONFIDENCE))
     else {
-        return nothing;
+        return Tested::nothing();
     };
     let Hours { first, count } = blocks.hours;
     let (start, end) = (line.intercept.max(0.0), (line.intercept + line.slope * count as f64).max(0.0));
@@ -115,6 +115,7 @@ pub(crate) fn trend(track: &Track<'_>, metric: Metric, blocks: &Blocks, share: f
         Metric::ErrorRate => ratio >= RATE_FACTOR && high - low >= RATE,
         _ => ratio >= FACTOR,
     };
+    let enough = enough && rather_line(&blocks.places, &blocks.values);
     let rises = line.slope > 0.0;
     let name = &track.name;
     let what = match metric {
@@ -166,6 +167,20 @@ pub(crate) fn trend(track: &Track<'_>, metric: Metric, blocks: &Blocks, share: f
     Tested::new(test.p, 1, finding)
 }
 
+/// Whether a straight line explains the values better than the best single step (Schwarz's criterion).
+fn rather_line(places: &[f64], values: &[f64]) -> bool {
+    let n = values.len() as f64;
+    let sums = Sums::of(values.iter().map(|value| (*value, 1.0)));
+    let steps = (1..values.len()).map(|at| sums.squares(0, at) + sums.squares(at, values.len()));
+    let step = steps.fold(f64::INFINITY, f64::min);
+    let (x, y) = (places.iter().sum::<f64>() / n, sums.mean(0, values.len()));
+    let products: f64 = places.iter().zip(values).map(|(a, b)| (a - x) * (b - y)).sum();
+    let spread: f64 = places.iter().map(|a| (a - x) * (a - x)).sum();
+    let line = sums.squares(0, values.len()) - products * products / spread.max(1e-12);
+    // A place of the step is a parameter more.
+    n * line.max(1e-300).ln() <= n * step.max(1e-300).ln() + n.ln()
+}
+
 /// A limit that a rising line will cross: `limit` in the units of the blocks, its setting, and what is measured.
 pub(crate) fn breach(
     track: &Track<'_>,
@@ -173,14 +188,13 @@ pub(crate) fn breach(
     blocks: &Blocks,
     (metric, what, limit, setting): (Metric, &str, f64, &str),
 ) -> Tested {
-    let nothing = Tested { p: 1.0, finding: None };
     if blocks.values.len() < FEWEST_BLOCKS {
-        return nothing;
+        return Tested::nothing();
     }
     let (Ok(test), Ok(line)) =
         (mann_kendall(&blocks.values), theil_sen(&blocks.places, &blocks.values, CONFIDENCE))
     else {
-        return nothing;
+        return Tested::nothing();
     };
     let count = blocks.hours.count as f64;
     let now = line.intercept + line.slope * count;

@@ -18,6 +18,8 @@ const COST_LEVEL: f64 = 1.2;
 const PASSING: usize = 24;
 /// An operation with more than this share of all calls is compared with its own hours.
 const DOMINANT: f64 = 0.5;
+/// An operation goes along with all of them from this factor on.
+const ALONG: f64 = 1.4;
 /// Fewest calls that are missing or too many.
 const FEWEST: f64 = 10.0;
 
@@ -34,6 +36,8 @@ pub(crate) fn calls(tracks: &[Track<'_>], hours: Hours, all: u64) -> Vec<Tested>
     if hours.days() >= 3 && tracks.len() > 1 {
         let known: Vec<f64> = vec![1.0; hours.count];
         let found = one(None, "calls of all operations", hours, (&total, known), all);
+        let found: Vec<_> =
+            found.into_iter().map(|(test, segment)| (of_many(test, &numbers, segment), segment)).collect();
         everywhere.extend(found.iter().filter(|(test, _)| test.finding.is_some()).map(|(_, hours)| *hours));
         tests.extend(found.into_iter().map(|(test, _)| test));
     }
@@ -54,6 +58,22 @@ pub(crate) fn calls(tracks: &[Track<'_>], hours: Hours, all: u64) -> Vec<Tested>
         }));
     }
     tests
+}
+
+/// Takes the finding away when it is the doing of a few operations.
+fn of_many(mut test: Tested, numbers: &[Vec<f64>], hours: Segment) -> Tested {
+    let Some(finding) = &test.finding else { return test };
+    let total: f64 = numbers.iter().flatten().sum();
+    let number = |name: &str| finding.metadata.get(name).and_then(serde_json::Value::as_f64).unwrap_or(0.0);
+    let (expected, more) = (number("expected_calls") / total, number("ratio") > 1.0);
+    let along = numbers.iter().filter(|calls| {
+        let share = calls[hours.start..hours.end].iter().sum::<f64>() / calls.iter().sum::<f64>();
+        if more { share > expected * ALONG } else { share * ALONG < expected }
+    });
+    if 2 * along.count() <= numbers.len() {
+        test.finding = None;
+    }
+    test
 }
 
 fn one(
@@ -102,7 +122,7 @@ fn one(
         }
     }
     if tests.is_empty() {
-        tests.push((Tested { p: 1.0, finding: None }, Segment { start: 0, end: 0 }));
+        tests.push((Tested::nothing(), Segment { start: 0, end: 0 }));
     }
     tests
 }
@@ -134,7 +154,7 @@ pub(crate) fn dear(track: &Track<'_>, hours: Hours, costs: &Means, all_nano: i64
     let segments = costs.segments();
     let mut tests = Vec::new();
     if segments.len() < 2 || costs.is_steady(&segments) {
-        return vec![Tested { p: 1.0, finding: None }];
+        return vec![Tested::nothing()];
     }
     let longest = segments.iter().copied().max_by_key(|segment| segment.length());
     let mut base = if segments[0].length() > PASSING { Some(segments[0]) } else { longest };
@@ -146,7 +166,7 @@ pub(crate) fn dear(track: &Track<'_>, hours: Hours, costs: &Means, all_nano: i64
         let enough = ratio >= if stays { COST_LEVEL } else { COST_HOURS };
         let finding = enough.then(|| told(track, hours, segment, (ratio, stays), all_nano));
         if ratio > 1.0 {
-            if stays && passed == Some(segment.start) {
+            if stays && enough && passed == Some(segment.start) {
                 // The hour in which it began is a part of it.
                 tests.pop();
             }

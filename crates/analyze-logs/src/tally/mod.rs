@@ -244,6 +244,8 @@ pub struct Tally {
     pub repaired: BTreeMap<Repair, u64>,
     /// By number of the operation.
     pub series: Vec<Series>,
+    /// The latest hours of every operation, where `series` has their sums alone; else empty.
+    pub recent: Vec<Series>,
     /// By numbers of a task and of an operation, where lines name the task.
     pub outcomes: BTreeMap<(u32, u32), Outcome>,
     /// What counts as slow, long and dear in the cells.
@@ -265,6 +267,7 @@ impl Tally {
             examples: Vec::new(),
             repaired: BTreeMap::new(),
             series: Vec::new(),
+            recent: Vec::new(),
             outcomes: BTreeMap::new(),
             limits,
             days_before: NO_HOUR,
@@ -322,6 +325,11 @@ impl Tally {
         if self.outcomes.len() < MOST_OUTCOMES || self.outcomes.contains_key(&key) {
             self.outcomes.entry(key).or_default().add(step);
         }
+    }
+
+    /// The cells of single hours, as far as they are at hand.
+    pub fn hourly(&self) -> &[Series] {
+        if self.recent.is_empty() { &self.series } else { &self.recent }
     }
 
     /// Whether this is the hour of cells that stand for one hour, not for none or for a day.
@@ -386,6 +394,12 @@ impl Tally {
             let op = number(op);
             if self.series.len() <= op {
                 self.series.resize_with(op + 1, Series::default);
+            }
+            if !self.recent.is_empty() {
+                self.recent.resize_with(self.series.len(), Series::default);
+                for cell in &theirs.cells {
+                    self.recent[op].cell(cell.hour).0.absorb(cell);
+                }
             }
             let ours = &mut self.series[op];
             ours.span = join(ours.span, theirs.span);
