@@ -69,7 +69,15 @@ fn is_true(pattern: &Pattern, planted: &Planted) -> bool {
     pattern.pattern_type == planted.pattern_type && same && overlaps
 }
 
-/// The findings of all weeks of a folder, and whether each is true. What has no truth is left out: success and skill.
+/// Not learned: success and skill have no truth, and what is above a threshold of time or cost is above it.
+const COUNTED: [PatternType; 4] = [
+    PatternType::SuccessfulPattern,
+    PatternType::Skill,
+    PatternType::SlowOperation,
+    PatternType::HighCostOperation,
+];
+
+/// The findings of all weeks of a folder, and whether each is true.
 fn labelled(folder: &Path) -> Result<(Vec<Pattern>, Vec<bool>), Failure> {
     let (mut patterns, mut labels) = (Vec::new(), Vec::new());
     for path in files::list(folder)? {
@@ -80,7 +88,7 @@ fn labelled(folder: &Path) -> Result<(Vec<Pattern>, Vec<bool>), Failure> {
         let truth = files::read(Path::new(&format!("{week}.truth.json")))?;
         let truth: Truth = serde_json::from_slice(&truth).or_fail(told)?;
         for pattern in report.patterns {
-            if !matches!(pattern.pattern_type, PatternType::SuccessfulPattern | PatternType::Skill) {
+            if !COUNTED.contains(&pattern.pattern_type) {
                 labels.push(truth.planted.iter().any(|planted| is_true(&pattern, planted)));
                 patterns.push(pattern);
             }

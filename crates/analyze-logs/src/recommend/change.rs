@@ -54,7 +54,7 @@ pub(super) fn drafts(facts: Facts<'_>, context: &Context<'_>) -> Vec<Draft> {
         ),
     };
     let mut draft = Draft::new(action_type, action, operation)
-        .saying(title, format!("{} {advice}", facts.pattern.description.trim_end()));
+        .saying(title, format!("{}. {advice}", facts.pattern.description.trim_end_matches([' ', '.'])));
     if matches!(action, "investigate_trend" | "investigate_correlation") {
         draft.about = format!("{kind:?}\0{}", facts.text(&["metric"]).unwrap_or_default());
     }

@@ -35,7 +35,7 @@ pub enum ErrorClass {
 const CLASSES: [(ErrorClass, &str); 6] = [
     (
         ErrorClass::Denied,
-        r"(?i)permission|forbidden|unauthori[sz]ed|authenticat|access denied|not allowed|invalid (api )?(key|token|credential)|expired (key|token|credential)|certificate|\b40[13]\b|no quota|quota (exceeded|exhausted)|insufficient_quota|billing|payment required|\b402\b",
+        r"(?i)permission|forbidden|unauthori[sz]ed|authenticat|access denied|not allowed|invalid (api )?(key|token|credential)|expired (key|token|credential)|certificate|\b40[13]\b|quota|billing|payment required|\b402\b",
     ),
     (
         ErrorClass::Invalid,

@@ -43,7 +43,8 @@ pub(super) fn drafts(facts: Facts<'_>, context: &Context<'_>) -> Vec<Draft> {
         seconds(late.limit_s),
         late.finished
     ));
-    let shorter_s = (late.p99_s * 1.5).max(0.1);
+    // Far below the limit the past says little of what a busy day needs.
+    let shorter_s = (late.p99_s * 1.5).max(0.1 * late.limit_s);
     if late.finished == 0 && shorter_s < SHORTER * late.limit_s {
         return vec![breaker, lower(facts, late, shorter_s, daily)];
     }
