@@ -57,12 +57,13 @@ fn scatter(mut squares: Vec<f64>) -> f64 {
     (squares.iter().sum::<f64>() / squares.len() as f64 / TRIMMED).max(1.0)
 }
 
-/// A level is chi-squared distributed without an effect: is this sum over `slots` beyond that (p < 0.05)?
-fn beyond_chance(sum: f64, slots: usize) -> bool {
+/// A level is chi-squared distributed without an effect: is this sum over `slots` beyond that, at the normal
+/// deviate `z`?
+fn beyond_chance(sum: f64, slots: usize, z: f64) -> bool {
     // Wilson and Hilferty (1931).
     let freedom = slots.saturating_sub(1).max(1) as f64;
     let spread = 2.0 / (9.0 * freedom);
-    (sum / freedom).cbrt() > 1.0 - spread + 1.645 * spread.sqrt()
+    (sum / freedom).cbrt() > 1.0 - spread + z * spread.sqrt()
 }
 
 /// Hits among an exposure.
@@ -137,6 +138,42 @@ impl Counts {
         2.0 * normal_cdf(-score.abs() / (hits / exposure * spread * self.clumping(&[whole])).sqrt())
     }
 
+    /// Whether the rate rises (falls) steadily rather than by these steps, or by the best single step where there
+    /// are none: Schwarz's criterion on the Poisson deviances.
+    pub(crate) fn is_steady(&self, segments: &[Segment]) -> bool {
+        let count = self.hits.len();
+        let two = |at: usize| [Segment { start: 0, end: at }, Segment { start: at, end: count }];
+        let best = || {
+            let cost = |at: usize| self.sums.deviance(0, at) + self.sums.deviance(at, count);
+            (1..count)
+                .map(|at| (at, cost(at)))
+                .min_by(|a, b| a.1.total_cmp(&b.1))
+                .map(|(at, _)| two(at).to_vec())
+        };
+        let steps = if segments.len() > 1 { Some(segments.to_vec()) } else { best() };
+        let Some(steps) = steps else { return false };
+        let (hits, exposure) = self.part(Segment { start: 0, end: count });
+        let active: Vec<usize> = (0..count).filter(|i| self.exposure[*i] > 0.0).collect();
+        let sum = |of: &dyn Fn(usize) -> f64| active.iter().map(|i| of(*i)).sum::<f64>();
+        if hits <= 0.0 || active.len() < 4 {
+            return false;
+        }
+        let middle = sum(&|i| self.exposure[i] * i as f64) / exposure;
+        let spread = sum(&|i| self.exposure[i] * (i as f64 - middle).powi(2)).max(1e-12);
+        let slope = sum(&|i| self.hits[i] * (i as f64 - middle)) / spread;
+        let rate = hits / exposure;
+        let line = sum(&|i| {
+            let expected = (rate + slope * (i as f64 - middle)).max(rate / 50.0) * self.exposure[i];
+            // Without what all models share.
+            2.0 * (expected - self.hits[i] * (expected / self.exposure[i]).ln())
+        });
+        let stepped: f64 = steps.iter().map(|s| self.sums.deviance(s.start, s.end)).sum::<f64>() + 2.0 * hits;
+        let price = (active.len() as f64).ln();
+        let stairs = if steps.len() > 2 { 2.0 } else { 0.0 };
+        let clump = steps.iter().map(|s| self.clumping(&[*s])).fold(1.0, f64::max);
+        line / clump + 2.0 * price < stepped / clump + ((2 * steps.len() - 1) as f64 + stairs) * price
+    }
+
     /// One-sided p-value of the conditional test of two Poisson rates (Przyborowski and Wilenski 1940): is
     /// the rate of `segment` above (below) that of `base` by chance? For clumped counts by so much fewer.
     pub(crate) fn p(&self, segment: Segment, base: &[Segment], above: bool) -> f64 {
@@ -186,7 +223,7 @@ fn usual(hours: Hours, hits: &[f64], exposure: &[f64]) -> Vec<f64> {
         .iter()
         .map(|(hits, expected)| (hits - rate * expected).powi(2) / (rate * expected).max(1e-9))
         .sum();
-    if !beyond_chance(chance, slots) {
+    if !beyond_chance(chance, slots, 3.09) {
         return vec![1.0; slots];
     }
     // Few hits say as much as all hours of such a day together.
@@ -322,7 +359,7 @@ pub(crate) fn usual_addition(hours: Hours, values: &[f64], weights: &[f64], spre
     }
     // The median of n normal values has 1.57 times the variance of their mean.
     let squares = addition.iter().zip(&by_slot).map(|(a, weight)| a * a * weight / (1.57 * spread * spread));
-    if !beyond_chance(squares.sum(), slots) {
+    if !beyond_chance(squares.sum(), slots, 1.645) {
         return vec![0.0; slots];
     }
     let centre = addition.iter().zip(&by_slot).map(|(a, w)| a * w).sum::<f64>() / by_slot.iter().sum::<f64>();

@@ -80,7 +80,7 @@ pub fn tell(findings: &Findings, settings: &AnalyzeLogs) -> Told {
         }
         let mut failures = errors::failures(track, hours, settings.error_budget, all);
         tests.append(&mut failures.tests);
-        if failures.unusual.is_empty() {
+        if failures.steady {
             tests.push(trend::trend(
                 track,
                 Metric::ErrorRate,

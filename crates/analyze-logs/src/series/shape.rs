@@ -22,7 +22,7 @@ const DISTANCE: f64 = 0.04;
 /// Least change of the spread (the logarithm of p90 / p10), as a factor.
 const SPREAD: f64 = 1.25;
 /// Of what the slow calls move away from the median, the fast ones move so much in a drift.
-const BOTH: f64 = 0.4;
+const BOTH: f64 = 0.6;
 /// Fewest durations of a part that is compared.
 const FEWEST: u64 = 100;
 

@@ -97,8 +97,8 @@ pub(crate) fn of_costs(hours: Hours, costs: &Means) -> Blocks {
     })
 }
 
-/// The test of a trend; `share` of all calls are of this operation, `counted` is the p-value of an exact count where
-/// there is one.
+/// The test of a trend; `share` of all calls are of this operation, `counted` the p-value of counts that
+/// are known to follow a line, where there is one.
 pub(crate) fn trend(
     track: &Track<'_>,
     metric: Metric,
@@ -121,7 +121,7 @@ pub(crate) fn trend(
         Metric::ErrorRate => ratio >= RATE_FACTOR && high - low >= RATE,
         _ => ratio >= FACTOR,
     };
-    let enough = enough && rather_line(&blocks.places, &blocks.values);
+    let enough = enough && (counted.is_some() || rather_line(&blocks.places, &blocks.values));
     let rises = line.slope > 0.0;
     let name = &track.name;
     let what = match metric {
