@@ -210,6 +210,13 @@ impl Fleet {
         let share = between(0.35, 0.6);
         let hours: Vec<usize> = (0..16).map(|_| between(0.0, 168.0) as usize).collect();
         self.together(tools[8], tools[9], &hours, share);
+        self.plant_errors(rng, &tools);
+        self.plant_costs(rng, &models);
+    }
+
+    /// Errors by task and template, limits, waste.
+    fn plant_errors(&mut self, rng: &mut Rng, tools: &[usize]) {
+        let mut between = |low: f64, high: f64| rng.random_range(low..high);
         let task = self.users(tools[10]).next().unwrap_or(0);
         self.add(
             "correlation",
@@ -258,6 +265,19 @@ impl Fleet {
             (0.0, 1.0),
             "some calls take seconds",
         );
+        let task = self.tasks + (between(0.0, TASKS.len() as f64) as usize).min(TASKS.len() - 1);
+        self.add(
+            "inefficient_chain",
+            task,
+            Effect::Repeats(between(0.1, 0.25), 6),
+            (0.0, 1.0),
+            "the same call again and again",
+        );
+    }
+
+    /// What calls of models cost.
+    fn plant_costs(&mut self, rng: &mut Rng, models: &[usize]) {
+        let mut between = |low: f64, high: f64| rng.random_range(low..high);
         let start = between(0.1, 0.9);
         let effect = Effect::Dearer(between(2.5, 6.0));
         self.add(
@@ -280,14 +300,6 @@ impl Fleet {
         self.follow("trend", models[2], (0.0, 1.0), "its cost rises");
         self.habits[models[3]].cost_nano = between(1.2e8, 2.0e8);
         self.note("high_cost_operation", models[3], (0.0, 1.0), "its calls cost above 0.10 USD");
-        let task = self.tasks + (between(0.0, TASKS.len() as f64) as usize).min(TASKS.len() - 1);
-        self.add(
-            "inefficient_chain",
-            task,
-            Effect::Repeats(between(0.1, 0.25), 6),
-            (0.0, 1.0),
-            "the same call again and again",
-        );
     }
 
     /// Adds a problem, its truth, and what follows from it.
@@ -329,7 +341,7 @@ impl Fleet {
                 self.follow("slow_operation", op, span, &note);
             }
             Effect::Slow(_) | Effect::Tail(..) | Effect::Spreads(_) => {
-                self.follow("slow_operation", op, span, &note)
+                self.follow("slow_operation", op, span, &note);
             }
             Effect::FailsIn(..) => self.follow("skill", op, span, &note),
             _ => {}

@@ -8,7 +8,7 @@ use serde_json::Map;
 
 use super::deviation::{Deviation, deviations};
 use super::finding::{Finding, Tested, clock, impact, percent, short};
-use super::level::{Counts, Means, Segment};
+use super::level::{Counts, Segment};
 use super::track::{Hours, Track};
 use crate::pattern::PatternType;
 
@@ -22,18 +22,18 @@ pub(crate) struct Failures {
     pub(crate) counts: Counts,
     /// Hours of bursts and of new levels.
     pub(crate) unusual: Vec<Segment>,
+    /// A line explains the rates better than steps.
+    pub(crate) steady: bool,
 }
 
 /// Looks for bursts and shifts; `budget` is the share of calls that may fail.
 pub(crate) fn failures(track: &Track<'_>, hours: Hours, budget: f64, all: u64) -> Failures {
     let (errors, calls) = (track.numbers(|cell| cell.errors), track.numbers(|cell| cell.calls));
-    let rates = errors.iter().zip(&calls).map(|(hits, calls)| if *calls > 0.0 { hits / calls } else { 0.0 });
-    let means = Means::new(rates.collect(), calls.clone(), false, 1e-3);
     let counts = Counts::new(hours, errors, calls);
     let segments = counts.segments();
-    let line = means.is_steady(&segments);
-    let mut failures = Failures { tests: Vec::new(), counts, unusual: Vec::new() };
-    if !line {
+    let steady = counts.is_steady(&segments);
+    let mut failures = Failures { tests: Vec::new(), counts, unusual: Vec::new(), steady };
+    if !steady {
         for deviation in deviations(&failures.counts, &segments, true) {
             let finding = judged(track, hours, &deviation, budget, all);
             if finding.is_some() {

@@ -55,7 +55,7 @@ impl Histogram {
     }
 
     /// The distances from the median, in classes.
-    pub(crate) fn from_median(&self) -> Self {
+    pub(crate) fn around_median(&self) -> Self {
         let middle = (self.ln_quantile(0.5) * CLASSES).round() as i32;
         let mut counts = vec![0; self.counts.len() + middle.abs_diff(self.first) as usize + 1];
         for (class, count) in (self.first..).zip(&self.counts) {

@@ -10,12 +10,16 @@ use nightshift_stats::special::{binomial_tail, normal_cdf};
 
 use super::track::Hours;
 
-/// Penalty of a change, in units of ln(hours), as Schwarz's criterion has it: tests decide later.
-const PENALTY: f64 = 2.0;
+/// Penalty of a change, in units of ln(hours): of counts as Schwarz's criterion has it, of means, whose short
+/// stretches stand out more, one more. Tests decide later.
+const COUNTS: f64 = 2.0;
+const MEANS: f64 = 3.0;
 /// Segments up to so many hours are not asked whether they rise.
 const PASSING: usize = 12;
 /// Part of the slope from step to step that a rise within the steps must have.
 const WITHIN: f64 = 0.35;
+/// Hits that a kind of hour is credited with before any is seen.
+const PRIOR: f64 = 5.0;
 /// Mean of chi-squared (one degree of freedom) without its highest tenth.
 const TRIMMED: f64 = 0.623;
 
@@ -39,8 +43,8 @@ fn segments(count: usize, changes: &[usize]) -> Vec<Segment> {
     starts.zip(ends).map(|(start, end)| Segment { start, end }).collect()
 }
 
-fn penalty(hours: usize) -> f64 {
-    PENALTY * (hours.max(8) as f64).ln()
+fn ln(hours: usize) -> f64 {
+    (hours.max(8) as f64).ln()
 }
 
 /// The mean of squares that should be chi-squared, its highest tenth left out; at least 1.
@@ -53,12 +57,13 @@ fn scatter(mut squares: Vec<f64>) -> f64 {
     (squares.iter().sum::<f64>() / squares.len() as f64 / TRIMMED).max(1.0)
 }
 
-/// A level is chi-squared distributed without an effect: is this sum over `slots` beyond that (p < 0.001)?
-fn beyond_chance(sum: f64, slots: usize) -> bool {
+/// A level is chi-squared distributed without an effect: is this sum over `slots` beyond that, at the normal
+/// deviate `z`?
+fn beyond_chance(sum: f64, slots: usize, z: f64) -> bool {
     // Wilson and Hilferty (1931).
     let freedom = slots.saturating_sub(1).max(1) as f64;
     let spread = 2.0 / (9.0 * freedom);
-    (sum / freedom).cbrt() > 1.0 - spread + 3.09 * spread.sqrt()
+    (sum / freedom).cbrt() > 1.0 - spread + z * spread.sqrt()
 }
 
 /// Hits among an exposure.
@@ -101,7 +106,7 @@ impl Counts {
             (rate > 0.0).then(|| square(a, rate * e) + square(b, rate * f))
         });
         let scatter = scatter(pairs.collect());
-        segments(count, &pelt(count, penalty(count) * scatter, |a, b| self.sums.deviance(a, b)))
+        segments(count, &pelt(count, COUNTS * ln(count) * scatter, |a, b| self.sums.deviance(a, b)))
     }
 
     /// By how much the hours of some segments scatter more than counts do; at least 1.
@@ -116,6 +121,57 @@ impl Counts {
             count += 1.0;
         }
         if hits > 0.0 && count > 8.0 { (sum / (count - 1.0)).max(1.0) } else { 1.0 }
+    }
+
+    /// Two-sided p-value of a rise or fall of the rate over the hours (Cochran 1954 and Armitage 1955, with Poisson
+    /// variance; clumped counts count for so much less).
+    pub(crate) fn rise(&self) -> f64 {
+        let whole = Segment { start: 0, end: self.hits.len() };
+        let (hits, exposure) = self.part(whole);
+        if hits <= 0.0 || exposure <= 0.0 {
+            return 1.0;
+        }
+        let sum = |of: &dyn Fn(usize) -> f64| (0..self.hits.len()).map(of).sum::<f64>();
+        let middle = sum(&|i| self.exposure[i] * i as f64) / exposure;
+        let score = sum(&|i| self.hits[i] * (i as f64 - middle));
+        let spread = sum(&|i| self.exposure[i] * (i as f64 - middle).powi(2));
+        2.0 * normal_cdf(-score.abs() / (hits / exposure * spread * self.clumping(&[whole])).sqrt())
+    }
+
+    /// Whether the rate rises (falls) steadily rather than by these steps, or by the best single step where there
+    /// are none: Schwarz's criterion on the Poisson deviances.
+    pub(crate) fn is_steady(&self, segments: &[Segment]) -> bool {
+        let count = self.hits.len();
+        let two = |at: usize| [Segment { start: 0, end: at }, Segment { start: at, end: count }];
+        let best = || {
+            let cost = |at: usize| self.sums.deviance(0, at) + self.sums.deviance(at, count);
+            (1..count)
+                .map(|at| (at, cost(at)))
+                .min_by(|a, b| a.1.total_cmp(&b.1))
+                .map(|(at, _)| two(at).to_vec())
+        };
+        let steps = if segments.len() > 1 { Some(segments.to_vec()) } else { best() };
+        let Some(steps) = steps else { return false };
+        let (hits, exposure) = self.part(Segment { start: 0, end: count });
+        let active: Vec<usize> = (0..count).filter(|i| self.exposure[*i] > 0.0).collect();
+        let sum = |of: &dyn Fn(usize) -> f64| active.iter().map(|i| of(*i)).sum::<f64>();
+        if hits <= 0.0 || active.len() < 4 {
+            return false;
+        }
+        let middle = sum(&|i| self.exposure[i] * i as f64) / exposure;
+        let spread = sum(&|i| self.exposure[i] * (i as f64 - middle).powi(2)).max(1e-12);
+        let slope = sum(&|i| self.hits[i] * (i as f64 - middle)) / spread;
+        let rate = hits / exposure;
+        let line = sum(&|i| {
+            let expected = (rate + slope * (i as f64 - middle)).max(rate / 50.0) * self.exposure[i];
+            // Without what all models share.
+            2.0 * (expected - self.hits[i] * (expected / self.exposure[i]).ln())
+        });
+        let stepped: f64 = steps.iter().map(|s| self.sums.deviance(s.start, s.end)).sum::<f64>() + 2.0 * hits;
+        let price = (active.len() as f64).ln();
+        let stairs = if steps.len() > 2 { 2.0 } else { 0.0 };
+        let clump = steps.iter().map(|s| self.clumping(&[*s])).fold(1.0, f64::max);
+        line / clump + 2.0 * price < stepped / clump + ((2 * steps.len() - 1) as f64 + stairs) * price
     }
 
     /// One-sided p-value of the conditional test of two Poisson rates (Przyborowski and Wilenski 1940): is
@@ -137,14 +193,17 @@ impl Counts {
     }
 }
 
-/// What an hour of each kind usually has, as a factor: the day that is highest there is left out, and few
-/// hits say little. All 1 when the kinds do not differ beyond chance.
+/// What an hour of each kind usually has, as a factor of what the day (week) around it has, so that a trend
+/// leaves no teeth: the day that is highest there is left out, and few hits say little. All 1 when the kinds
+/// do not differ beyond chance.
 fn usual(hours: Hours, hits: &[f64], exposure: &[f64]) -> Vec<f64> {
     let slots = hours.slots();
+    let sums = CountSums::of(hits.iter().copied().zip(exposure.iter().copied()));
     let mut by_slot: Vec<Vec<(f64, f64)>> = vec![Vec::new(); slots];
-    for index in 0..hours.count {
-        if exposure[index] > 0.0 {
-            by_slot[hours.slot(index)].push((hits[index], exposure[index]));
+    for index in hours.surrounded() {
+        let (around, over) = sums.part(index - hours.half_period(), index + hours.half_period());
+        if exposure[index] > 0.0 && around > 0.0 {
+            by_slot[hours.slot(index)].push((hits[index], around / over * exposure[index]));
         }
     }
     let trimmed: Vec<(f64, f64)> = by_slot
@@ -157,17 +216,25 @@ fn usual(hours: Hours, hits: &[f64], exposure: &[f64]) -> Vec<f64> {
         .collect();
     let rate = trimmed.iter().map(|t| t.0).sum::<f64>() / trimmed.iter().map(|t| t.1).sum::<f64>();
     let seen = by_slot.iter().map(Vec::len).min().unwrap_or(0);
-    if rate.is_nan() || rate <= 0.0 || seen < 3 {
+    if rate.is_nan() || rate <= 0.0 || seen < 2 {
         return vec![1.0; slots];
     }
     let chance: f64 = trimmed
         .iter()
-        .map(|(hits, exposure)| (hits - rate * exposure).powi(2) / (rate * exposure).max(1e-9))
+        .map(|(hits, expected)| (hits - rate * expected).powi(2) / (rate * expected).max(1e-9))
         .sum();
-    if !beyond_chance(chance, slots) {
+    if !beyond_chance(chance, slots, 3.09) {
         return vec![1.0; slots];
     }
-    trimmed.iter().map(|(hits, exposure)| (hits + 5.0) / (rate * exposure + 5.0)).collect()
+    // Few hits say as much as all hours of such a day together.
+    let of_day = |slot: usize| {
+        let day = &trimmed[slot / 24 * 24..][..24];
+        day.iter().map(|t| t.0).sum::<f64>() / (rate * day.iter().map(|t| t.1).sum::<f64>()).max(1e-9)
+    };
+    let factor = |(slot, (hits, expected)): (usize, &(f64, f64))| {
+        (hits + PRIOR * of_day(slot)) / (rate * expected + PRIOR)
+    };
+    trimmed.iter().enumerate().map(factor).collect()
 }
 
 /// Values with weights (1 / variance, up to a common factor).
@@ -210,7 +277,7 @@ impl Means {
     /// The segments of one level.
     pub(crate) fn segments(&self) -> Vec<Segment> {
         let count = self.values.len();
-        segments(count, &pelt(count, penalty(count), |a, b| self.sums.squares(a, b)))
+        segments(count, &pelt(count, MEANS * ln(count), |a, b| self.sums.squares(a, b)))
     }
 
     /// Mean of some hours.
@@ -265,41 +332,34 @@ impl Means {
         let price = (active.len() as f64).ln();
         // A staircase of three levels and more is hardly ever meant as one.
         let stairs = if segments.len() > 2 { 2.0 } else { 0.0 };
-        line + 2.0 * price < steps + ((2 * segments.len() - 1) as f64 + stairs) * price
+        let fit = |squares: f64| active.len() as f64 * squares.max(1e-12).ln();
+        fit(line) + 2.0 * price < fit(steps) + ((2 * segments.len() - 1) as f64 + stairs) * price
     }
 }
 
-/// What an hour of each kind usually adds: the median over the days of what it has above its day (week);
-/// none when the kinds do not differ beyond chance. `spread` is the deviation of a single value.
+/// What an hour of each kind usually adds to the mean of the day (week) around it: the median over the days; none
+/// when the kinds do not differ beyond chance. `spread` is the deviation of a single value.
 pub(crate) fn usual_addition(hours: Hours, values: &[f64], weights: &[f64], spread: f64) -> Vec<f64> {
     let slots = hours.slots();
-    let active: Vec<usize> = (0..hours.count).filter(|i| weights[*i] > 0.0).collect();
-    let mut addition = vec![0.0; slots];
-    for _ in 0..3 {
-        let mut left: Vec<(f64, f64)> = Vec::new();
-        let mut by_slot: Vec<Vec<(f64, f64)>> = vec![Vec::new(); slots];
-        for period in active.chunk_by(|a, b| hours.period(*a) == hours.period(*b)) {
-            left.clear();
-            left.extend(period.iter().map(|i| (values[*i] - addition[hours.slot(*i)], weights[*i])));
-            let level = weighted_median(&mut left);
-            for &i in period {
-                by_slot[hours.slot(i)].push((values[i] - level, weights[i]));
-            }
-        }
-        if by_slot.iter().map(Vec::len).max().unwrap_or(0) < 3 {
-            return vec![0.0; slots];
-        }
-        for (slot, found) in by_slot.iter_mut().enumerate() {
-            addition[slot] = if found.len() < 3 { 0.0 } else { weighted_median(found) };
-        }
+    let sums = Sums::of(values.iter().copied().zip(weights.iter().copied()));
+    let mut found: Vec<Vec<(f64, f64)>> = vec![Vec::new(); slots];
+    for index in hours.surrounded().filter(|index| weights[*index] > 0.0) {
+        let level = sums.mean(index - hours.half_period(), index + hours.half_period());
+        found[hours.slot(index)].push((values[index] - level, weights[index]));
     }
+    if found.iter().map(Vec::len).max().unwrap_or(0) < 2 {
+        return vec![0.0; slots];
+    }
+    let mut addition: Vec<f64> =
+        found.iter_mut().map(|days| if days.len() < 2 { 0.0 } else { weighted_median(days) }).collect();
+    let active: Vec<usize> = hours.surrounded().filter(|i| weights[*i] > 0.0).collect();
     let mut by_slot = vec![0.0; slots];
     for &i in &active {
         by_slot[hours.slot(i)] += weights[i];
     }
     // The median of n normal values has 1.57 times the variance of their mean.
     let squares = addition.iter().zip(&by_slot).map(|(a, weight)| a * a * weight / (1.57 * spread * spread));
-    if !beyond_chance(squares.sum(), slots) {
+    if !beyond_chance(squares.sum(), slots, 1.645) {
         return vec![0.0; slots];
     }
     let centre = addition.iter().zip(&by_slot).map(|(a, w)| a * w).sum::<f64>() / by_slot.iter().sum::<f64>();

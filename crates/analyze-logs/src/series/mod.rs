@@ -80,8 +80,13 @@ pub fn tell(findings: &Findings, settings: &AnalyzeLogs) -> Told {
         }
         let mut failures = errors::failures(track, hours, settings.error_budget, all);
         tests.append(&mut failures.tests);
-        if failures.unusual.is_empty() {
-            tests.push(trend::trend(track, Metric::ErrorRate, &trend::of_errors(track, hours), share));
+        if failures.steady {
+            tests.push(trend::trend(
+                track,
+                Metric::ErrorRate,
+                &trend::of_errors(track, hours),
+                (share, Some(failures.counts.rise())),
+            ));
         }
         if let Some(costs) = volume::costs(track, hours) {
             let mut dear = volume::dear(track, hours, &costs, all_nano);
@@ -89,7 +94,7 @@ pub fn tell(findings: &Findings, settings: &AnalyzeLogs) -> Told {
             tests.append(&mut dear);
             if !level {
                 let blocks = trend::of_costs(hours, &costs);
-                tests.push(trend::trend(track, Metric::Cost, &blocks, share));
+                tests.push(trend::trend(track, Metric::Cost, &blocks, (share, None)));
                 let limit =
                     (Metric::Cost, "cost of a call", settings.high_cost_threshold, "high_cost_threshold");
                 tests.push(trend::breach(track, settings, &blocks, limit));
@@ -119,7 +124,7 @@ fn of_latency(
         return;
     }
     let middle = trend::of_latency(hours, latency, 0.5);
-    let steady = trend::trend(track, Metric::Latency, &middle, share);
+    let steady = trend::trend(track, Metric::Latency, &middle, (share, None));
     let moves = shifts.line && steady.finding.is_some();
     tests.push(steady);
     let slow = settings.slow_operation_threshold * 1000.0;

@@ -22,7 +22,7 @@ const DISTANCE: f64 = 0.04;
 /// Least change of the spread (the logarithm of p90 / p10), as a factor.
 const SPREAD: f64 = 1.25;
 /// Of what the slow calls move away from the median, the fast ones move so much in a drift.
-const BOTH: f64 = 0.4;
+const BOTH: f64 = 0.6;
 /// Fewest durations of a part that is compared.
 const FEWEST: u64 = 100;
 
@@ -105,14 +105,14 @@ pub(crate) fn drift(track: &Track<'_>, hours: Hours, latency: &Latency, all: u64
     let aside = ((old.ln_quantile(0.5) - new.ln_quantile(0.5)) * 64.0).round() as i32;
     let test = kolmogorov_smirnov(&old.beside(&new, aside));
     // Distances from the median tell a change of scale with fewer calls; the better of two tests counts twice.
-    let apart = mann_whitney(&old.from_median().beside(&new.from_median(), 0));
+    let apart = mann_whitney(&old.around_median().beside(&new.around_median(), 0));
     let p = (2.0 * test.p.min(apart.p)).min(1.0);
     let between = latency.histogram(&[middle]);
     // How far the fast calls and the slow ones lie from the middle, and how that has changed.
     let width = |h: &Histogram, low: f64, high: f64| (h.ln_quantile(high) - h.ln_quantile(low)).max(0.01);
     let change = |h: &Histogram, low: f64, high: f64| (width(h, low, high) / width(&old, low, high)).ln();
     let [fast, slow, spread] =
-        [(0.1, 0.5), (0.5, 0.9), (0.1, 0.9)].map(|(low, high)| change(&new, low, high));
+        [(0.1, 0.5), (0.5, 0.95), (0.1, 0.9)].map(|(low, high)| change(&new, low, high));
     let halfway = change(&between, 0.1, 0.9);
     // A tail alone leaves the fast ones where they are; a drift is on its way in between.
     let under_way = halfway * spread > 0.0 && halfway.abs() < spread.abs();

@@ -16,6 +16,8 @@ const LEAST_HOURS: f64 = 1.5;
 const PASSING: usize = 24;
 /// At the end of the log so many hours are enough to call it a level.
 const SETTLED: usize = 6;
+/// Stretches of different lengths that begin in an hour, as far as they say different things.
+const STRETCHES: usize = 4;
 /// Beyond this the neighbours of a boundary are one level.
 const CHANCE: f64 = 1e-4;
 
@@ -146,7 +148,7 @@ impl Shifts {
         if finding.is_some() {
             self.unusual.push(segment);
         }
-        self.tests.push(Tested::new(test.p, hours.count, finding));
+        self.tests.push(Tested::new(test.p, hours.count * STRETCHES, finding));
     }
 }
 

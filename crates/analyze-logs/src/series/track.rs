@@ -66,10 +66,15 @@ impl Hours {
         hour.rem_euclid(24) as usize + if weekend { 24 } else { 0 }
     }
 
-    /// The day, or where weekends are told apart the week, that an hour lies in.
-    pub(crate) fn period(self, index: usize) -> i32 {
-        let day = self.hour(index).div_euclid(24);
-        if self.knows_weeks() { (day + 3).div_euclid(7) } else { day }
+    /// Half of the time after which hours are alike again.
+    pub(crate) fn half_period(self) -> usize {
+        if self.knows_weeks() { 84 } else { 12 }
+    }
+
+    /// The hours with half a period on each side.
+    pub(crate) fn surrounded(self) -> std::ops::Range<usize> {
+        let half = self.half_period();
+        half..(self.count + 1).saturating_sub(half).max(half)
     }
 }
 

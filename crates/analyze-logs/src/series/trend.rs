@@ -97,8 +97,14 @@ pub(crate) fn of_costs(hours: Hours, costs: &Means) -> Blocks {
     })
 }
 
-/// The test of a trend.
-pub(crate) fn trend(track: &Track<'_>, metric: Metric, blocks: &Blocks, share: f64) -> Tested {
+/// The test of a trend; `share` of all calls are of this operation, `counted` the p-value of counts that
+/// are known to follow a line, where there is one.
+pub(crate) fn trend(
+    track: &Track<'_>,
+    metric: Metric,
+    blocks: &Blocks,
+    (share, counted): (f64, Option<f64>),
+) -> Tested {
     if blocks.values.len() < FEWEST_BLOCKS {
         return Tested::nothing();
     }
@@ -115,7 +121,7 @@ pub(crate) fn trend(track: &Track<'_>, metric: Metric, blocks: &Blocks, share: f
         Metric::ErrorRate => ratio >= RATE_FACTOR && high - low >= RATE,
         _ => ratio >= FACTOR,
     };
-    let enough = enough && rather_line(&blocks.places, &blocks.values);
+    let enough = enough && (counted.is_some() || rather_line(&blocks.places, &blocks.values));
     let rises = line.slope > 0.0;
     let name = &track.name;
     let what = match metric {
@@ -164,7 +170,7 @@ pub(crate) fn trend(track: &Track<'_>, metric: Metric, blocks: &Blocks, share: f
         )
         .word("direction", if rises { "up" } else { "down" })
     });
-    Tested::new(test.p, 1, finding)
+    Tested::new(counted.unwrap_or(test.p), 1, finding)
 }
 
 /// Whether a straight line explains the values better than the best single step (Schwarz's criterion).

@@ -20,12 +20,14 @@ const PASSING: usize = 24;
 const DOMINANT: f64 = 0.5;
 /// An operation goes along with all of them from this factor on.
 const ALONG: f64 = 1.4;
+/// Stretches of different lengths that begin in an hour, as far as they say different things.
+const STRETCHES: usize = 8;
 /// Fewest calls that are missing or too many.
 const FEWEST: f64 = 10.0;
 
 /// Calls per hour of every operation, and of all together.
 pub(crate) fn calls(tracks: &[Track<'_>], hours: Hours, all: u64) -> Vec<Tested> {
-    let numbers: Vec<Vec<f64>> = tracks.iter().map(|track| track.numbers(|cell| cell.calls)).collect();
+    let mut numbers: Vec<Vec<f64>> = tracks.iter().map(|track| track.numbers(|cell| cell.calls)).collect();
     let mut total = vec![0.0; hours.count];
     for (sum, calls) in numbers.iter().flat_map(|calls| calls.iter().enumerate()) {
         total[sum] += calls;
@@ -34,38 +36,53 @@ pub(crate) fn calls(tracks: &[Track<'_>], hours: Hours, all: u64) -> Vec<Tested>
     let mut everywhere: Vec<Segment> = Vec::new();
     // A log of less than three days has no hours to compare with.
     if hours.days() >= 3 && tracks.len() > 1 {
-        let known: Vec<f64> = vec![1.0; hours.count];
-        let found = one(None, "calls of all operations", hours, (&total, known), all);
+        let what = "calls of all operations";
+        let found =
+            [true, false].map(|above| one(None, what, hours, (&total, vec![1.0; hours.count], above), all));
+        let found = found.into_iter().flatten();
         let found: Vec<_> =
-            found.into_iter().map(|(test, segment)| (of_many(test, &numbers, segment), segment)).collect();
+            found.map(|(test, segment)| (of_many(test, &numbers, segment), segment)).collect();
         everywhere.extend(found.iter().filter(|(test, _)| test.finding.is_some()).map(|(_, hours)| *hours));
         tests.extend(found.into_iter().map(|(test, _)| test));
     }
-    for (track, calls) in tracks.iter().zip(numbers) {
-        let own: f64 = calls.iter().sum();
-        let alone = own > DOMINANT * total.iter().sum::<f64>();
-        if alone && (hours.days() < 3 || tracks.len() > 1) {
-            continue;
-        }
-        let rest =
-            total.iter().zip(&calls).map(|(total, own)| if alone { 1.0 } else { total - own }).collect();
-        let found = one(Some(track), &format!("calls of {}", track.name), hours, (&calls, rest), all);
-        tests.extend(found.into_iter().map(|(mut test, segment)| {
-            if everywhere.iter().any(|other| other.start < segment.end && segment.start < other.end) {
-                test.finding = None;
+    // First those that are called more: without their surplus nobody else is called less.
+    for above in [true, false] {
+        for (track, calls) in tracks.iter().zip(&mut numbers) {
+            let own: f64 = calls.iter().sum();
+            let alone = own > DOMINANT * total.iter().sum::<f64>();
+            if alone && tracks.len() > 1 {
+                continue;
             }
-            test
-        }));
+            let rest =
+                total.iter().zip(&*calls).map(|(total, own)| if alone { 1.0 } else { total - own }).collect();
+            let what = format!("calls of {}", track.name);
+            for (mut test, hours) in one(Some(track), &what, hours, (calls, rest, above), all) {
+                if everywhere.iter().any(|other| other.start < hours.end && hours.start < other.end) {
+                    test.finding = None;
+                }
+                if let Some(finding) = test.finding.as_ref().filter(|_| above) {
+                    let usual = 1.0 / number(finding, "ratio");
+                    for hour in hours.start..hours.end {
+                        total[hour] -= calls[hour] * (1.0 - usual);
+                        calls[hour] *= usual;
+                    }
+                }
+                tests.push(test);
+            }
+        }
     }
     tests
+}
+
+fn number(finding: &Finding, name: &str) -> f64 {
+    finding.metadata.get(name).and_then(serde_json::Value::as_f64).unwrap_or(1.0)
 }
 
 /// Takes the finding away when it is the doing of a few operations.
 fn of_many(mut test: Tested, numbers: &[Vec<f64>], hours: Segment) -> Tested {
     let Some(finding) = &test.finding else { return test };
     let total: f64 = numbers.iter().flatten().sum();
-    let number = |name: &str| finding.metadata.get(name).and_then(serde_json::Value::as_f64).unwrap_or(0.0);
-    let (expected, more) = (number("expected_calls") / total, number("ratio") > 1.0);
+    let (expected, more) = (number(finding, "expected_calls") / total, number(finding, "ratio") > 1.0);
     let along = numbers.iter().filter(|calls| {
         let share = calls[hours.start..hours.end].iter().sum::<f64>() / calls.iter().sum::<f64>();
         if more { share > expected * ALONG } else { share * ALONG < expected }
@@ -80,46 +97,43 @@ fn one(
     track: Option<&Track<'_>>,
     what: &str,
     hours: Hours,
-    (calls, exposure): (&[f64], Vec<f64>),
+    (calls, exposure, above): (&[f64], Vec<f64>, bool),
     all: u64,
 ) -> Vec<(Tested, Segment)> {
     let counts = Counts::new(hours, calls.to_vec(), exposure);
     let segments = counts.segments();
     let mut tests = Vec::new();
-    for above in [true, false] {
-        for deviation in deviations(&counts, &segments, above) {
-            let Segment { start, end } = deviation.hours;
-            let seen: f64 = calls[start..end].iter().sum();
-            let rate = deviation.base.0 / deviation.base.1.max(1e-9);
-            let expected = rate * counts.part(deviation.hours).1;
-            let enough = !deviation.stays && deviation.ratio >= CALLS && (seen - expected).abs() >= FEWEST;
-            let (from, until) = (hours.hour(start), hours.hour(end));
-            let finding = enough.then(|| {
-                let text = format!(
-                    "From {} to {} there were {} {what}, where {} were to be expected",
-                    clock(from),
-                    clock(until),
-                    short(seen),
-                    short(expected)
-                );
-                Finding {
-                    kind: PatternType::Anomaly,
-                    operation: track.map(|track| track.name.clone()),
-                    about: "calls".into(),
-                    text,
-                    occurrences: seen as u64,
-                    impact: impact(deviation.ratio.min(10.0), (seen - expected).abs() / all.max(1) as f64)
-                        * 0.6,
-                    from,
-                    until,
-                    metadata: Map::new(),
-                }
-                .number("calls", seen)
-                .number("expected_calls", expected)
-                .number("ratio", seen / expected.max(1e-9))
-            });
-            tests.push((Tested::new(deviation.p, hours.count, finding), deviation.hours));
-        }
+    for deviation in deviations(&counts, &segments, above) {
+        let Segment { start, end } = deviation.hours;
+        let seen: f64 = calls[start..end].iter().sum();
+        let rate = deviation.base.0 / deviation.base.1.max(1e-9);
+        let expected = rate * counts.part(deviation.hours).1;
+        let enough = !deviation.stays && deviation.ratio >= CALLS && (seen - expected).abs() >= FEWEST;
+        let (from, until) = (hours.hour(start), hours.hour(end));
+        let finding = enough.then(|| {
+            let text = format!(
+                "From {} to {} there were {} {what}, where {} were to be expected",
+                clock(from),
+                clock(until),
+                short(seen),
+                short(expected)
+            );
+            Finding {
+                kind: PatternType::Anomaly,
+                operation: track.map(|track| track.name.clone()),
+                about: "calls".into(),
+                text,
+                occurrences: seen as u64,
+                impact: impact(deviation.ratio.min(10.0), (seen - expected).abs() / all.max(1) as f64) * 0.6,
+                from,
+                until,
+                metadata: Map::new(),
+            }
+            .number("calls", seen)
+            .number("expected_calls", expected)
+            .number("ratio", seen / expected.max(1e-9))
+        });
+        tests.push((Tested::new(deviation.p, hours.count * STRETCHES, finding), deviation.hours));
     }
     if tests.is_empty() {
         tests.push((Tested::nothing(), Segment { start: 0, end: 0 }));
