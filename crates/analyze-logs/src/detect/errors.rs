@@ -15,7 +15,7 @@ use crate::read::{Batch, NONE, Step};
 use crate::templates::{Signature, coarse};
 
 /// Bytes that shapes may take.
-const BUDGET: usize = 4 << 20;
+const BUDGET: usize = 2 << 20;
 /// Bytes of a shape besides its texts and lists.
 const OVERHEAD: usize = 256;
 /// Further classes are `(other)`.
@@ -139,7 +139,8 @@ impl Errors {
             freed * 2 >= self.used
         });
         let rare = rare.map_or(0, |(count, _)| *count);
-        let old = Self { classes: std::mem::take(&mut self.classes), ..std::mem::take(self) };
+        let mut old = std::mem::take(self);
+        self.classes = std::mem::take(&mut old.classes);
         self.forgotten = old.forgotten;
         for (key, shape) in old.listed() {
             if shape.count > rare {
@@ -149,14 +150,20 @@ impl Errors {
                 self.join(&coarse(&key), Shape { coarse: true, ..shape });
             }
         }
-        self.classes = old.classes;
+    }
+
+    /// Keys in the order of their places.
+    fn keys(&self) -> Vec<&[u8]> {
+        let mut keys: Vec<(u32, &[u8])> = self.places.iter().map(|(key, place)| (*place, &**key)).collect();
+        keys.sort_unstable();
+        keys.into_iter().map(|(_, key)| key).collect()
     }
 
     /// Keys and shapes in the order of their places.
-    fn listed(&self) -> Vec<(Box<[u8]>, Shape)> {
-        let mut keys: Vec<(u32, &[u8])> = self.places.iter().map(|(key, place)| (*place, &**key)).collect();
-        keys.sort_unstable();
-        keys.into_iter().map(|(place, key)| (key.into(), self.shapes[place as usize].clone())).collect()
+    fn listed(self) -> impl Iterator<Item = (Box<[u8]>, Shape)> {
+        let mut keys: Vec<(Box<[u8]>, u32)> = self.places.into_iter().collect();
+        keys.sort_unstable_by_key(|(_, place)| *place);
+        keys.into_iter().map(|(key, _)| key).zip(self.shapes)
     }
 
     fn join(&mut self, key: &[u8], shape: Shape) {
@@ -166,7 +173,7 @@ impl Errors {
     }
 
     /// Adds those of another machine, whose operations have the numbers that `number` translates.
-    pub(super) fn absorb(&mut self, other: &Self, number: &impl Fn(u32) -> u32) {
+    pub(super) fn absorb(&mut self, other: Self, number: &impl Fn(u32) -> u32) {
         self.forgotten += other.forgotten;
         let classes: Vec<u32> = other.classes.names.iter().map(|name| self.classes.number(name)).collect();
         for (key, mut shape) in other.listed() {
@@ -185,14 +192,12 @@ impl Errors {
 
     /// The shapes, and the same as signatures to group.
     pub(super) fn signatures(&self) -> (Vec<Signature>, &[Shape]) {
-        let mut keys: Vec<(u32, &[u8])> = self.places.iter().map(|(key, place)| (*place, &**key)).collect();
-        keys.sort_unstable();
-        let signature = |((_, key), shape): ((u32, &[u8]), &Shape)| Signature {
+        let signature = |(key, shape): (&[u8], &Shape)| Signature {
             key: String::from_utf8_lossy(key).into(),
             count: shape.count,
             example: shape.example.clone(),
         };
-        (keys.into_iter().zip(&self.shapes).map(signature).collect(), &self.shapes)
+        (self.keys().into_iter().zip(&self.shapes).map(signature).collect(), &self.shapes)
     }
 
     /// The name of a class.
@@ -289,10 +294,10 @@ pub(super) struct SavedErrors {
 
 impl SavedErrors {
     pub(super) fn of(errors: &Errors) -> Self {
-        let shapes = errors.listed().into_iter();
+        let shapes = errors.keys().into_iter().zip(&errors.shapes);
         Self {
             classes: errors.classes.names.clone(),
-            shapes: shapes.map(|(key, shape)| (String::from_utf8_lossy(&key).into(), shape)).collect(),
+            shapes: shapes.map(|(key, shape)| (String::from_utf8_lossy(key).into(), shape.clone())).collect(),
             forgotten: errors.forgotten,
         }
     }

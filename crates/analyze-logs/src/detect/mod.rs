@@ -66,7 +66,7 @@ impl Detected {
     /// Adds what another machine kept, whose operations have the numbers that `number` translates.
     pub fn absorb(&mut self, other: Self, number: impl Fn(usize) -> usize) {
         let number = |op: u32| if op == NONE { NONE } else { number(op as usize) as u32 };
-        self.errors.absorb(&other.errors, &number);
+        self.errors.absorb(other.errors, &number);
         self.marks.absorb(other.marks, &number);
         self.sessions.absorb(other.sessions, &number);
         self.active.absorb(&other.active);

@@ -44,11 +44,13 @@ pub(crate) fn pass(
     let limits = Limits::of(options.settings);
     let (key, paths) = identity(paths, limits, options)?;
     let mut store = ctx.store()?;
-    // A re-run waits for one sync, not for three: the write-ahead log is folded into the file every
-    // thousand pages instead of at each end.
-    store.read().set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     let (mut merged, known) = match store::load(store.read(), &key)? {
-        Some(scan) => (scan.findings, scan.files),
+        Some(scan) => {
+            // A re-run waits for one sync, not for three: the write-ahead log is folded into the file by
+            // the first run, and then every thousand pages instead of at each end.
+            store.read().set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+            (scan.findings, scan.files)
+        }
         None => (Findings::empty(limits), Vec::new()),
     };
     let plans = files::plan(inputs, &known, problems);

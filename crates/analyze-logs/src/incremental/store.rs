@@ -45,8 +45,7 @@ pub(super) fn load(connection: &Connection, key: &str) -> Result<Option<Scan>, F
         let number = findings.ops.number(kind, name);
         findings.tally.extend(number as usize, span, read_cells(row.get_ref(3)?.as_blob().or_fail(broken)?)?);
     }
-    let detected = zstd::decode_all(&detected[..]).or_fail(broken)?;
-    let detected: SavedDetected = serde_json::from_slice(&detected).or_fail(broken)?;
+    let detected: SavedDetected = postcard::from_bytes(&detected).or_fail(broken)?;
     findings.detected = detected.restore(&mut findings.ops);
     let mut files = connection.prepare_cached(
         "SELECT id, path, device, inode, size, mtime_ns, head_length, head, \"offset\", tail, torn
@@ -108,9 +107,8 @@ pub(super) fn save(
     tx.execute("DELETE FROM log_scans WHERE paths = ?1 AND key <> ?2", [paths, key])?;
     let totals =
         serde_json::to_string(&Saved::totals(merged)).or_fail(|| "cannot write the counts".into())?;
-    let detected = serde_json::to_vec(&SavedDetected::of(&merged.detected, &merged.ops))
+    let detected = postcard::to_stdvec(&SavedDetected::of(&merged.detected, &merged.ops))
         .or_fail(|| "cannot write what was detected".into())?;
-    let detected = zstd::encode_all(&detected[..], 1).or_fail(|| "cannot pack what was detected".into())?;
     let scan: i64 = tx.query_row(
         "INSERT INTO log_scans (key, paths, totals, detected, updated_at) VALUES (?1, ?2, ?3, ?4, ?5)
          ON CONFLICT (key) DO UPDATE SET totals = excluded.totals, detected = excluded.detected,

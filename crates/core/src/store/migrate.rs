@@ -36,13 +36,13 @@ pub(super) fn version(connection: &Connection) -> Result<i64, Failure> {
     Ok(connection.query_row("PRAGMA user_version", [], |row| row.get(0))?)
 }
 
-/// Applies what is missing. Cheap when nothing is.
-pub(super) fn bring_up_to_date(path: &Path) -> Result<(), Failure> {
+/// Opens the file and applies what is missing. Cheap when nothing is.
+pub(super) fn bring_up_to_date(path: &Path) -> Result<Connection, Failure> {
     let existed = path.exists();
     if existed {
         let connection = open(path)?;
         if current(path, &connection)? {
-            return Ok(());
+            return Ok(connection);
         }
     }
     // Concurrent first starts of WAL stores fail with "table already exists" or "locked" without this lock.
@@ -53,7 +53,7 @@ pub(super) fn bring_up_to_date(path: &Path) -> Result<(), Failure> {
     let mut connection = open(path)?;
     files::make_private(path)?;
     if current(path, &connection)? {
-        return Ok(());
+        return Ok(connection);
     }
     let from = version(&connection)?;
     if existed && has_tables(&connection)? {
@@ -68,7 +68,7 @@ pub(super) fn bring_up_to_date(path: &Path) -> Result<(), Failure> {
     }
     transaction.pragma_update(None, "user_version", VERSION)?;
     transaction.commit()?;
-    Ok(())
+    Ok(connection)
 }
 
 fn open(path: &Path) -> Result<Connection, Failure> {

@@ -32,9 +32,7 @@ impl Store {
         if let Some(parent) = path.parent() {
             files::create_dir(parent)?;
         }
-        migrate::bring_up_to_date(path)?;
-        let connection =
-            Connection::open(path).or_fail(|| format!("cannot open the store {}", path.display()))?;
+        let connection = migrate::bring_up_to_date(path)?;
         configure(&connection)?;
         Ok(Self { connection, path: path.to_owned() })
     }
