@@ -157,13 +157,13 @@ fn pass(
 /// Reports, and writes state, store and report files where they are wanted.
 fn finish(ctx: &Ctx, findings: &Findings, new: Option<New>, giving: &Giving) -> Result<Outcome, Failure> {
     let mut report = AnalyzeReport::of(findings, &ctx.config.analyze_logs);
-    report.seconds = ctx.clock.elapsed().as_secs_f64();
     report.incremental = new;
     report.recommendations = recommend(&report.patterns, &Context::of(findings, &ctx.config.analyze_logs));
     if let Some(path) = &giving.state_out {
         let json = serde_json::to_vec(&Saved::of(findings)).or_fail(|| "cannot write the state".into())?;
         files::write_atomic(path, &json)?;
     }
+    report.seconds = ctx.clock.elapsed().as_secs_f64();
     if report.entries + report.bytes == 0 {
         return Ok(Outcome::new(Exit::NothingToDo, &report, "no log lines there"));
     }

@@ -17,6 +17,7 @@ pub mod recommend;
 pub mod recommendation;
 mod report;
 mod reports;
+pub mod series;
 pub mod tally;
 pub mod templates;
 

@@ -16,6 +16,7 @@ use crate::learning::Stored;
 use crate::pattern::Pattern;
 use crate::read::Problem;
 use crate::recommendation::Recommendation;
+use crate::series::{self, Correlation, Skill};
 use crate::tally::{Example, Findings};
 
 /// Of `analyze` and `merge`.
@@ -51,6 +52,10 @@ pub(crate) struct AnalyzeReport {
     pub(crate) operations: Vec<Operation>,
     /// What stands out.
     pub(crate) patterns: Vec<Pattern>,
+    /// What happens together.
+    pub(crate) correlations: Vec<Correlation>,
+    /// How each tool and model did by ISO week.
+    pub(crate) skills: Vec<Skill>,
     /// What to do about it.
     pub(crate) recommendations: Vec<Recommendation>,
     /// What went to the store.
@@ -115,6 +120,7 @@ impl AnalyzeReport {
     /// The report, short of the time that it took.
     pub(crate) fn of(findings: &Findings, settings: &AnalyzeLogs) -> Self {
         let Findings { ops, tally, detected, problems } = findings;
+        let told = series::tell(findings, settings);
         let mut operations: Vec<Operation> = tally
             .series
             .iter()
@@ -156,7 +162,9 @@ impl AnalyzeReport {
             first_seen: tally.span.and_then(|(first, _)| time(first)),
             last_seen: tally.span.and_then(|(_, last)| time(last)),
             operations,
-            patterns: by_impact([detect::patterns(findings, settings)]),
+            patterns: by_impact([detect::patterns(findings, settings), told.patterns]),
+            correlations: told.correlations,
+            skills: told.skills,
             recommendations: Vec::new(),
             stored: None,
             reports: Vec::new(),

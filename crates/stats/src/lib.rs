@@ -9,6 +9,11 @@
 //! | [`paired`] | exact paired tests (McNemar) and the deployment gate built on them |
 //! | [`eprocess`] | alarms that may be looked at after every observation |
 //! | [`calibrate`] | scores to probabilities, and how good the probabilities are |
+//! | [`count`] | exact Poisson and Fisher tests |
+//! | [`rank`] | Mann-Whitney and Kolmogorov-Smirnov on ordered classes |
+//! | [`multiple`] | false discovery rate over many tests |
+//! | [`change`] | change points (PELT) |
+//! | [`trend`] | Theil-Sen slope, Mann-Kendall test with autocorrelation |
 //! | [`describe`] | mean, variance, quantiles, bootstrap |
 //! | [`forecast`] | ARIMA by exact likelihood, exponential smoothing, short series |
 //! | [`rng`] | the small seeded generator that the above draw from |
@@ -18,14 +23,19 @@
 //! Bandits belong beside these as a module of their own.
 
 pub mod calibrate;
+pub mod change;
+pub mod count;
 pub mod describe;
 pub mod eprocess;
 pub mod forecast;
 pub mod interval;
+pub mod multiple;
 pub mod paired;
+pub mod rank;
 pub mod rng;
 pub mod special;
 pub mod stratified;
+pub mod trend;
 
 /// Why a number could not be computed. Nothing in this crate panics on bad input.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]

@@ -44,6 +44,11 @@ pub(crate) fn write(dialect: Dialect, call: &Call<'_>, out: &mut String) {
     out.push('\n');
 }
 
+/// The task's name as one more key.
+fn task(call: &Call<'_>, space: &str) -> String {
+    call.task.map_or_else(String::new, |task| format!(",{space}\"task_name\":{space}\"{task}\""))
+}
+
 fn original(call: &Call<'_>, out: &mut String) {
     let seconds = format!("{}.{:06}", call.duration_us / 1_000_000, call.duration_us % 1_000_000);
     let (id, name, at) = (call.session, call.name, iso(call.at));
@@ -51,20 +56,22 @@ fn original(call: &Call<'_>, out: &mut String) {
     let _ = match (call.what, error) {
         (What::Tool, error) => write!(
             out,
-            r#"{{"tool_name": "{name}", "parameters": {{"query": {}, "limit": {}}}, "duration": {seconds}, "success": {}, "result": {}, "error": {}, "task_id": "{id:08x}", "event": "tool_execution", "timestamp": "{at}"}}"#,
+            r#"{{"tool_name": "{name}", "parameters": {{"query": {}, "limit": {}}}, "duration": {seconds}, "success": {}, "result": {}, "error": {}, "task_id": "{id:08x}"{}, "event": "tool_execution", "timestamp": "{at}"}}"#,
             quoted(call.argument),
             call.tokens.0 % 50,
             error.is_none(),
             quoted(call.text),
             error.as_deref().unwrap_or("null"),
+            task(call, " "),
         ),
         (What::Llm, error) => write!(
             out,
-            r#"{{"provider": "acme", "model": "{name}", "prompt_tokens": {}, "completion_tokens": {}, "total_tokens": {}, "duration": {seconds}, "estimated_cost": {}, "metadata": {{"task_id": "{id:08x}", "prompt": {}}}, "error": {}, "event": "llm_interaction", "timestamp": "{at}"}}"#,
+            r#"{{"provider": "acme", "model": "{name}", "prompt_tokens": {}, "completion_tokens": {}, "total_tokens": {}, "duration": {seconds}, "estimated_cost": {}, "metadata": {{"task_id": "{id:08x}"{}, "prompt": {}}}, "error": {}, "event": "llm_interaction", "timestamp": "{at}"}}"#,
             call.tokens.0,
             call.tokens.1,
             call.tokens.0 + call.tokens.1,
             usd(call.cost_nano),
+            task(call, " "),
             quoted(call.text),
             error.as_deref().unwrap_or("null"),
         ),
@@ -92,7 +99,7 @@ fn flat(call: &Call<'_>, out: &mut String) {
     let failed = call.error.is_some();
     let _ = write!(
         out,
-        r#"{{"ts":{},"level":"{}","kind":"{kind}","name":"{}","session":{{"id":"{:08x}","host":"agent-{}"}},"latency_ms":{}.{:03},"status":"{}""#,
+        r#"{{"ts":{},"level":"{}","kind":"{kind}","name":"{}","session":{{"id":"{:08x}","host":"agent-{}"}},"latency_ms":{}.{:03},"status":"{}"{}"#,
         call.at / 1000,
         if failed { "error" } else { "info" },
         call.name,
@@ -101,6 +108,7 @@ fn flat(call: &Call<'_>, out: &mut String) {
         call.duration_us / 1000,
         call.duration_us % 1000,
         if failed { "error" } else { "ok" },
+        task(call, ""),
     );
     let _ = match call.what {
         What::Tool => write!(out, r#","input":{{"query":{}}}"#, quoted(call.argument)),
@@ -127,7 +135,7 @@ fn otel(call: &Call<'_>, out: &mut String) {
     };
     let _ = write!(
         out,
-        r#"{{"traceId":"{:032x}","spanId":"{:016x}","name":"{operation} {}","kind":1,"startTimeUnixNano":"{}000","endTimeUnixNano":"{}000","attributes":{{"gen_ai.operation.name":"{operation}","{attribute}":"{}","session.id":"{:08x}""#,
+        r#"{{"traceId":"{:032x}","spanId":"{:016x}","name":"{operation} {}","kind":1,"startTimeUnixNano":"{}000","endTimeUnixNano":"{}000","attributes":{{"gen_ai.operation.name":"{operation}","{attribute}":"{}","session.id":"{:08x}"{}"#,
         call.session,
         call.at as u64 ^ call.session,
         call.name,
@@ -135,6 +143,7 @@ fn otel(call: &Call<'_>, out: &mut String) {
         call.at + call.duration_us as i64,
         call.name,
         call.session,
+        task(call, ""),
     );
     let _ = match call.what {
         What::Tool => {

@@ -1,8 +1,10 @@
 //! Makes execution logs in three dialects, with planted problems, and the truth about them.
 //!
-//!     generate_logs --out logs.jsonl --truth truth.json [--mb 500] [--days 7] [--seed 1] [--clean] [--no-garbage]
+//!     generate_logs --out logs.jsonl --truth truth.json [--mb 500] [--days 7] [--seed 1] [--clean] [--no-garbage] [--draw]
 
 mod lines;
+mod plan;
+mod week;
 mod world;
 
 use std::io::Write;
@@ -34,6 +36,9 @@ struct Arguments {
     /// No broken lines
     #[arg(long)]
     no_garbage: bool,
+    /// Draw the fleet and its problems from the seed, in short lines without broken ones
+    #[arg(long)]
+    draw: bool,
 }
 
 fn main() -> ExitCode {
@@ -56,10 +61,15 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     };
     let mut truth = None;
     files::write_atomic_with(&arguments.out, |file| {
-        truth = Some(world::generate(&plan, file)?);
+        truth = Some(if arguments.draw {
+            serde_json::to_value(week::generate(&plan, file)?)
+        } else {
+            serde_json::to_value(world::generate(&plan, file)?)
+        });
         Ok(())
     })?;
-    let truth = serde_json::to_vec_pretty(&truth).or_fail(|| "cannot write the truth".into())?;
+    let told = || "cannot write the truth".into();
+    let truth = serde_json::to_vec_pretty(&truth.transpose().or_fail(told)?).or_fail(told)?;
     files::write_atomic(&arguments.truth, &truth)?;
     Ok(())
 }

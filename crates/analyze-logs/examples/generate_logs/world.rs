@@ -40,6 +40,8 @@ pub(crate) struct Call<'a> {
     pub(crate) what: What,
     pub(crate) name: &'a str,
     pub(crate) session: u64,
+    /// The task that it works for, where its line says so.
+    pub(crate) task: Option<&'a str>,
     /// Microseconds since 1970.
     pub(crate) at: i64,
     pub(crate) duration_us: u64,
@@ -434,6 +436,7 @@ impl World {
             what: What::Task,
             name,
             session: id,
+            task: None,
             at: if dialect == Dialect::Otel { begin } else { at },
             duration_us: (at - begin) as u64,
             error_type: error.as_ref().map_or("", |(_, class, _)| class),
@@ -509,6 +512,7 @@ impl World {
             what: What::Tool,
             name,
             session: id,
+            task: None,
             at: if dialect == Dialect::Otel { at } else { end },
             duration_us,
             error_type: error.as_ref().map_or("", |(_, class, _)| class),
@@ -540,6 +544,7 @@ impl World {
             what: What::Llm,
             name,
             session: id,
+            task: None,
             at: if dialect == Dialect::Otel { at } else { end },
             duration_us,
             error_type: error.as_ref().map_or("", |(_, class, _)| class),

@@ -64,6 +64,7 @@ pub(crate) fn pass(
     }
     let (unchanged, mut reading): (Vec<Plan>, Vec<Plan>) = plans.into_iter().partition(|plan| plan.unchanged);
     if reading.is_empty() {
+        store::load_recent(store.read(), &key, &mut merged)?;
         return Ok((merged, counts));
     }
     let jobs = reading.iter_mut().map(|plan| plan.job(&known)).collect();
@@ -79,6 +80,7 @@ pub(crate) fn pass(
     ctx.crash.reach("analyze_logs.commit", "before");
     store.write(|tx| store::save(tx, ctx.clock.now(), (&key, &paths), &merged, &new, &after))?;
     ctx.crash.reach("analyze_logs.commit", "after");
+    store::load_recent(store.read(), &key, &mut merged)?;
     merged.absorb(late).or_fail(|| "cannot add the last lines".into())?;
     Ok((merged, counts))
 }

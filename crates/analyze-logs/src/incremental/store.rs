@@ -12,6 +12,8 @@ use crate::tally::{Cell, Findings, NO_HOUR, Saved, Series, pack, unpack};
 
 /// The day under which the sum of all days lies.
 const ALL_DAYS: i32 = i32::MAX;
+/// Days whose hours detectors look at: 13 weeks, and the one that has just begun.
+const RECENT_DAYS: i32 = 92;
 /// Days after which a file that was not seen again is forgotten.
 const FORGET_DAYS: i32 = 90;
 
@@ -51,6 +53,31 @@ pub(super) fn load(connection: &Connection, key: &str) -> Result<Option<Scan>, F
     )?;
     let files = files.query_map([scan], known)?.collect::<Result<_, _>>()?;
     Ok(Some(Scan { findings, files }))
+}
+
+/// Adds the hours of the latest days, which detectors look at beside the sums.
+pub(super) fn load_recent(
+    connection: &Connection,
+    key: &str,
+    findings: &mut Findings,
+) -> Result<(), Failure> {
+    let mut recent = connection.prepare_cached(
+        "SELECT operation, cells FROM log_cells JOIN log_scans ON log_scans.id = scan WHERE key = ?1 AND day IN (
+            SELECT DISTINCT day FROM log_cells JOIN log_scans ON log_scans.id = scan
+            WHERE key = ?1 AND day <> ?2 ORDER BY day DESC LIMIT ?3)
+         ORDER BY day",
+    )?;
+    let mut rows = recent.query(params![key, ALL_DAYS, RECENT_DAYS])?;
+    findings.tally.recent = vec![Series::default(); findings.tally.series.len()];
+    while let Some(row) = rows.next()? {
+        let operation: String = row.get(0)?;
+        let (kind, name) = Kind::split(&operation).ok_or_else(|| Failure::failed(broken()))?;
+        let number = findings.ops.number(kind, name) as usize;
+        if let Some(series) = findings.tally.recent.get_mut(number) {
+            series.cells.extend(read_cells(row.get_ref(1)?.as_blob().or_fail(broken)?)?);
+        }
+    }
+    Ok(())
 }
 
 fn known(row: &Row<'_>) -> nightshift_core::rusqlite::Result<Known> {

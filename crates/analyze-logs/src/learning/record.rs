@@ -1,7 +1,8 @@
 //! Writing what an analysis found.
 
 use nightshift_core::clock::rfc3339;
-use nightshift_core::jiff::Timestamp;
+use nightshift_core::jiff::civil::{ISOWeekDate, Weekday};
+use nightshift_core::jiff::{Timestamp, ToSpan};
 use nightshift_core::rusqlite::{Transaction, params};
 use nightshift_core::{Failure, OrFail};
 use serde::Serialize;
@@ -10,6 +11,7 @@ use serde_json::{Map, Value};
 use crate::pattern::Pattern;
 use crate::recommendation::Recommendation;
 use crate::report::{AnalyzeReport, Operation};
+use crate::series::{Correlation, Skill};
 
 /// How much was written.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -19,6 +21,7 @@ pub(crate) struct Stored {
     pub(crate) patterns: usize,
     pub(crate) recommendations: usize,
     pub(crate) metrics: usize,
+    pub(crate) correlations: usize,
 }
 
 /// Writes the findings, proposals and metrics of an analysis.
@@ -41,12 +44,42 @@ pub(crate) fn store_analysis(
             metrics += 1;
         }
     }
+    for skill in &report.skills {
+        metrics += store_skill(tx, now, skill)?;
+    }
+    for correlation in &report.correlations {
+        store_correlation(tx, now, correlation)?;
+    }
     Ok(Stored {
         db: String::new(),
         patterns: report.patterns.len(),
         recommendations: report.recommendations.len(),
         metrics,
+        correlations: report.correlations.len(),
     })
+}
+
+/// How a tool did in one week, as a metric of that week; gives how many were written.
+fn store_skill(tx: &Transaction<'_>, now: Timestamp, skill: &Skill) -> Result<usize, Failure> {
+    let Some((start, end)) = week(&skill.week) else { return Ok(0) };
+    let metadata = serde_json::to_value(skill).or_fail(|| "cannot write a skill".into())?;
+    let metric = Metric {
+        metric_type: "skill_success_rate",
+        metric_name: &skill.operation,
+        value: skill.success_rate,
+        start: &start,
+        end: &end,
+        metadata: metadata.as_object().cloned().unwrap_or_default(),
+    };
+    store_metric(tx, now, &metric).map(|_| 1)
+}
+
+/// First and last instant of an ISO week such as `2026-W02`.
+fn week(name: &str) -> Option<(String, String)> {
+    let (year, week) = name.split_once("-W")?;
+    let monday = ISOWeekDate::new(year.parse().ok()?, week.parse().ok()?, Weekday::Monday).ok()?.date();
+    let next = monday.checked_add(7.days()).ok()?;
+    Some((format!("{monday}T00:00:00Z"), format!("{next}T00:00:00Z")))
 }
 
 fn measures(operation: &Operation) -> impl Iterator<Item = (&'static str, f64)> {
@@ -181,28 +214,24 @@ pub fn store_metric(tx: &Transaction<'_>, now: Timestamp, metric: &Metric<'_>) -
 pub fn store_correlation(
     tx: &Transaction<'_>,
     now: Timestamp,
-    correlation_type: &str,
-    (entity_a, entity_b): (&str, &str),
-    (score, sample_size): (f64, u64),
-    metadata: &Map<String, Value>,
+    correlation: &Correlation,
 ) -> Result<i64, Failure> {
+    let Correlation { correlation_type, entity_a, entity_b, score, sample_size, metadata } = correlation;
     if !score.is_finite() {
         return Err(Failure::failed(format!(
             "correlation of {entity_a} and {entity_b} is {score}, no number"
         )));
     }
     let metadata = Value::Object(metadata.clone()).to_string();
-    let size = i64::try_from(sample_size).unwrap_or(i64::MAX);
-    let stamp = rfc3339(now);
+    let size = i64::try_from(*sample_size).unwrap_or(i64::MAX);
+    let row = params![correlation_type, entity_a, entity_b, score, size, metadata, rfc3339(now)];
     let known = tx
         .prepare_cached(
             "UPDATE correlations SET correlation_score = ?4, sample_size = ?5, metadata = ?6, updated_at = ?7
              WHERE id = (SELECT max(id) FROM correlations
                 WHERE correlation_type = ?1 AND entity_a = ?2 AND entity_b = ?3) RETURNING id",
         )?
-        .query_map(params![correlation_type, entity_a, entity_b, score, size, metadata, stamp], |row| {
-            row.get(0)
-        })?
+        .query_map(row, |row| row.get(0))?
         .next()
         .transpose()?;
     if let Some(id) = known {
@@ -213,7 +242,7 @@ pub fn store_correlation(
             "INSERT INTO correlations (correlation_type, entity_a, entity_b, correlation_score, sample_size, metadata,
                 created_at, updated_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?7) RETURNING id",
         )?
-        .query_row(params![correlation_type, entity_a, entity_b, score, size, metadata, stamp], |row| row.get(0))?;
+        .query_row(row, |row| row.get(0))?;
     Ok(id)
 }
 

@@ -18,13 +18,18 @@ pub(super) fn drafts(facts: Facts<'_>, context: &Context<'_>) -> Vec<Draft> {
         usd_per_day: share * context.daily(wasted_usd.unwrap_or(0.0)),
         failures_per_day: 0.0,
     };
-    let chain =
-        facts.text(&["chain", "signature", "tools"]).or(facts.operation()).unwrap_or("a chain of calls");
+    let first = facts.operation().unwrap_or("a chain of calls");
+    let chain = &match facts.text(&["with"]) {
+        Some(second) => format!("{first} and {second}"),
+        None => first.to_owned(),
+    };
     let what = format!(
-        "{chain}: {} times a day, which costs {} and {} a day.",
+        "{chain}: {} times a day, which costs {}{} a day.",
         short(context.daily(facts.occurrences())),
         seconds(context.daily(wasted_s.unwrap_or(0.0))),
-        usd(context.daily(wasted_usd.unwrap_or(0.0)))
+        wasted_usd
+            .filter(|usd| *usd > 0.0)
+            .map_or(String::new(), |wasted| format!(" and {}", usd(context.daily(wasted))))
     );
     let new = |action| Draft::new(ActionType::ToolStrategy, action, facts.operation());
     let mut drafts = if kind.contains("repeat") {
@@ -45,7 +50,7 @@ pub(super) fn drafts(facts: Facts<'_>, context: &Context<'_>) -> Vec<Draft> {
             format!("{what} Two tools answer each other without getting on: stop after three rounds."),
         );
         draft.saving = saving(0.7);
-        chain.clone_into(&mut draft.about);
+        draft.about.clone_from(chain);
         vec![draft]
     } else if kind.contains("storm") || kind.contains("retr") {
         let mut draft = new("back_off")
@@ -64,7 +69,7 @@ pub(super) fn drafts(facts: Facts<'_>, context: &Context<'_>) -> Vec<Draft> {
             format!("{what} It takes more calls than other ways to the same end."),
         );
         draft.saving = saving(0.5);
-        chain.clone_into(&mut draft.about);
+        draft.about.clone_from(chain);
         draft.certainty = 0.9;
         vec![draft]
     };

@@ -54,10 +54,9 @@ pub(super) fn drafts(facts: Facts<'_>, context: &Context<'_>) -> Vec<Draft> {
         ),
     };
     let mut draft = Draft::new(action_type, action, operation)
-        .saying(title, format!("{} {advice}", facts.pattern.description.trim_end()));
+        .saying(title, format!("{}. {advice}", facts.pattern.description.trim_end_matches([' ', '.'])));
     if matches!(action, "investigate_trend" | "investigate_correlation") {
-        draft.about =
-            format!("{kind:?}\0{}", facts.text(&["metric", "entity_b", "other"]).unwrap_or_default());
+        draft.about = format!("{kind:?}\0{}", facts.text(&["metric"]).unwrap_or_default());
     }
     let (saving, certainty) = excess(facts, context);
     // Knowing of a slow change, an odd hour or a pair saves nothing by itself.
@@ -77,80 +76,72 @@ pub(super) fn drafts(facts: Facts<'_>, context: &Context<'_>) -> Vec<Draft> {
     if action == "break_circuit" {
         draft = draft.with(json!({"failure_threshold": 5, "open_s": 60.0}));
     }
-    vec![draft.with(json!({"since": since, "metric": facts.text(&["metric", "measure"])}))]
+    vec![draft.with(json!({"since": since, "metric": facts.text(&["metric"])}))]
 }
 
 /// A change for the better asks for nothing.
 fn improves(facts: Facts<'_>) -> bool {
-    let falls = change(facts).is_some_and(|(before, after, _)| after < before)
-        || facts.text(&["direction"]).is_some_and(|word| matches!(word, "down" | "better" | "falling"));
-    // Fewer calls may be worse than more.
-    falls && !facts.text(&["metric", "measure"]).is_some_and(|metric| metric.contains("calls"))
+    // Fewer or more calls than expected may both be bad.
+    if facts.text(&["metric"]) == Some("calls") {
+        return false;
+    }
+    let falls = change(facts).is_some_and(|change| change.after < change.before);
+    falls || facts.text(&["direction"]) == Some("down")
 }
 
-/// What a measure was before and is after, and what it measures.
-fn change(facts: Facts<'_>) -> Option<(f64, f64, Measure)> {
-    let pair = |before: &[&str], after: &[&str]| facts.number(before).zip(facts.number(after));
-    if let Some((before, after)) =
-        pair(&["from_ms", "before_ms", "p95_before_ms"], &["to_ms", "after_ms", "p95_after_ms"])
-    {
-        return Some((before / 1000.0, after / 1000.0, Measure::Seconds));
-    }
-    if let Some((before, after)) = pair(&["from_s", "before_s"], &["to_s", "after_s"]) {
-        return Some((before, after, Measure::Seconds));
-    }
-    if let Some((before, after)) =
-        pair(&["from_rate", "before_rate", "rate_before"], &["to_rate", "after_rate", "rate_after"])
-    {
-        return Some((before, after, Measure::Rate));
-    }
-    if let Some((before, after)) = pair(&["from_usd", "before_usd"], &["to_usd", "after_usd"]) {
-        return Some((before, after, Measure::Usd));
-    }
-    let (before, after) = pair(&["from", "before"], &["to", "after"])?;
-    let metric = facts.text(&["metric", "measure", "unit"]).unwrap_or_default();
-    Some(match metric {
-        _ if metric.contains("rate") || metric.contains("error") => (before, after, Measure::Rate),
-        _ if metric.contains("usd") || metric.contains("cost") => (before, after, Measure::Usd),
-        _ if metric.contains("ms") => (before / 1000.0, after / 1000.0, Measure::Seconds),
-        _ => (before, after, Measure::Other),
-    })
+/// What a measure was before and is after, and over how many calls.
+struct Change {
+    before: f64,
+    after: f64,
+    /// What so much more of it costs.
+    each: fn(f64) -> Saving,
+    calls: Option<f64>,
 }
 
-/// What a measure measures, per call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Measure {
-    Seconds,
-    Rate,
-    Usd,
-    Other,
+fn change(facts: Facts<'_>) -> Option<Change> {
+    let calls = facts.number(&["calls_after", "calls"]);
+    let pair = |before: &str, after: &str| facts.number(&[before]).zip(facts.number(&[after]));
+    let failures: fn(f64) -> Saving = |n| Saving { failures_per_day: n, ..Saving::default() };
+    let time: fn(f64) -> Saving = |ms| Saving { seconds_per_day: ms / 1000.0, ..Saving::default() };
+    let money: fn(f64) -> Saving = |usd| Saving { usd_per_day: usd, ..Saving::default() };
+    if let Some((before, after)) = pair("error_rate_otherwise", "error_rate") {
+        return Some(Change { before, after, each: failures, calls });
+    }
+    if let Some((before, after)) = pair("before_cost_usd_per_call", "cost_usd_per_call") {
+        return Some(Change { before, after, each: money, calls });
+    }
+    if facts.pattern.pattern_type == PatternType::TailGrowth
+        && let Some(((p95, p95_now), (p99, p99_now))) =
+            pair("before_p95_ms", "after_p95_ms").zip(pair("before_p99_ms", "after_p99_ms"))
+    {
+        // What the slowest calls add to the mean of all, from two steps of their distribution.
+        let tail = |p95: f64, p99: f64| 0.04 * p95 + 0.01 * p99;
+        return Some(Change { before: tail(p95, p99), after: tail(p95_now, p99_now), each: time, calls });
+    }
+    if let Some((before, after)) = pair("before_p50_ms", "after_p50_ms") {
+        return Some(Change { before, after, each: time, calls });
+    }
+    let (before, after) = pair("from", "to")?;
+    let each = match facts.text(&["unit", "metric"])? {
+        "ms" | "latency" => time,
+        "usd" | "cost" => money,
+        "share" | "error_rate" => failures,
+        _ => return None,
+    };
+    Some(Change { before, after, each, calls })
 }
 
 /// What the change costs a day, and how sure that is.
 fn excess(facts: Facts<'_>, context: &Context<'_>) -> (Saving, f64) {
-    let calls = facts
-        .number(&["calls_after", "calls"])
-        .or_else(|| context.totals(facts.operation()).map(|totals| totals.calls as f64));
-    let calls = context.daily(calls.unwrap_or(0.0));
-    let told = Saving {
-        seconds_per_day: context.daily(facts.seconds(&["excess", "wasted"]).unwrap_or(0.0)),
-        usd_per_day: context.daily(facts.number(&["excess_usd", "wasted_usd"]).unwrap_or(0.0)),
-        failures_per_day: context.daily(facts.number(&["excess_errors", "excess_failures"]).unwrap_or(0.0)),
-    };
-    if told != Saving::default() {
-        return (told, 1.0);
+    if let Some(usd) = facts.number(&["extra_cost_usd"]) {
+        return (Saving { usd_per_day: context.daily(usd), ..Saving::default() }, 1.0);
     }
-    match change(facts) {
-        Some((before, after, measure)) if after > before => {
-            let more = (after - before) * calls;
-            let saving = match measure {
-                Measure::Seconds => Saving { seconds_per_day: more, ..Saving::default() },
-                Measure::Rate => Saving { failures_per_day: more, ..Saving::default() },
-                Measure::Usd => Saving { usd_per_day: more, ..Saving::default() },
-                Measure::Other => Saving::default(),
-            };
-            (saving, if measure == Measure::Other { 0.9 } else { 1.0 })
-        }
-        _ => (Saving::default(), 0.9),
+    let Some(change) = change(facts).filter(|change| change.after > change.before) else {
+        return (Saving::default(), 0.95);
+    };
+    let all = || context.totals(facts.operation()).map(|totals| totals.calls as f64);
+    match change.calls.or_else(all) {
+        Some(calls) => ((change.each)((change.after - change.before) * context.daily(calls)), 1.0),
+        None => (Saving::default(), 0.9),
     }
 }

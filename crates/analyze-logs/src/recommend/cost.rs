@@ -1,14 +1,12 @@
 //! Costly models: a cheaper one that does as well on the same tasks, and where there is none, that is said.
 
-use nightshift_stats::interval::wilson_lower;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::context::Context;
 use super::draft::Draft;
 use super::facts::Facts;
 use super::say::{bare, percent, short, usd};
-use super::tools::{CONFIDENCE, FEWEST, MARGIN, models_like};
-use crate::pattern::PatternType;
+use super::tools::{MARGIN, models_like, success};
 use crate::recommendation::{ActionType, Saving};
 use crate::tally::Cell;
 
@@ -26,7 +24,7 @@ struct Cheaper {
     same_tasks: bool,
 }
 
-pub(super) fn drafts(facts: Facts<'_>, all: &[Facts<'_>], context: &Context<'_>) -> Vec<Draft> {
+pub(super) fn drafts(facts: Facts<'_>, context: &Context<'_>) -> Vec<Draft> {
     let operation = facts.operation();
     let Some(name) = operation else { return Vec::new() };
     let totals = context.totals(operation);
@@ -42,8 +40,7 @@ pub(super) fn drafts(facts: Facts<'_>, all: &[Facts<'_>], context: &Context<'_>)
         draft.certainty = if spent.is_some() { 0.9 } else { 0.7 };
         return vec![draft];
     }
-    let cheaper =
-        totals.and_then(|own| on_same_tasks(name, own, all, context).or_else(|| overall(name, own, context)));
+    let cheaper = totals.and_then(|own| cheaper(name, own, context));
     let mut draft = if let Some(cheaper) = &cheaper {
         let where_seen = if cheaper.same_tasks {
             "does as well on the same tasks"
@@ -89,48 +86,28 @@ fn price(own: &Cell, other: &Cell) -> Option<f64> {
     (ratio.is_finite() && ratio > 0.0).then_some(ratio)
 }
 
-/// By what findings about skills say of both models on one task.
-fn on_same_tasks(name: &str, own: &Cell, all: &[Facts<'_>], context: &Context<'_>) -> Option<Cheaper> {
-    let mut best: Option<Cheaper> = None;
-    let skills = all.iter().filter(|facts| {
-        matches!(facts.pattern.pattern_type, PatternType::Skill | PatternType::SuccessfulPattern)
+/// The cheapest model that does as well: one compared on the same tasks, else one by all its calls.
+fn cheaper(name: &str, own: &Cell, context: &Context<'_>) -> Option<Cheaper> {
+    let alike: Vec<&str> = models_like(name, own, context).into_iter().map(|(other, _)| other).collect();
+    let models = context.operations.iter().filter(|(other, _)| other.starts_with("llm:") && *other != name);
+    models
+        .filter_map(|(other, cell)| {
+            let ratio = price(own, cell).filter(|ratio| *ratio <= CHEAPER)?;
+            let same_tasks = match on_same_tasks(name, other, context) {
+                Some(as_well) => as_well.then_some(true)?,
+                None => alike.contains(&bare(other)).then_some(false)?,
+            };
+            Some(Cheaper { name: bare(other).to_owned(), ratio, same_tasks })
+        })
+        .min_by(|a, b| b.same_tasks.cmp(&a.same_tasks).then(a.ratio.total_cmp(&b.ratio)))
+}
+
+/// Whether another model does as well on every task that both have worked on; `None` when there is no such task.
+fn on_same_tasks(name: &str, other: &str, context: &Context<'_>) -> Option<bool> {
+    let ours = context.tasks.iter().filter(|((_, op), _)| op == name);
+    let both = ours.filter_map(|((task, _), ours)| {
+        let theirs = context.tasks.get(&(task.clone(), other.to_owned()))?;
+        Some((success(ours.calls, ours.errors)?, success(theirs.calls, theirs.errors)?))
     });
-    for facts in skills {
-        for rows in ["choices", "alternatives", "tools", "compared"].map(|list| facts.rows(list)) {
-            let Some(ours) = rows.iter().find_map(|row| bound(row, |other| other == name)) else { continue };
-            for row in rows {
-                let Some((other, theirs)) = bound(row, |other| other != name && other.starts_with("llm:"))
-                else {
-                    continue;
-                };
-                let Some(ratio) = context.totals(Some(&other)).and_then(|cell| price(own, cell)) else {
-                    continue;
-                };
-                let better = best.as_ref().is_none_or(|best| ratio < best.ratio);
-                if theirs >= ours.1 - MARGIN && ratio <= CHEAPER && better {
-                    best = Some(Cheaper { name: bare(&other).to_owned(), ratio, same_tasks: true });
-                }
-            }
-        }
-    }
-    best
-}
-
-/// The name in a row and the lower bound of its success, if the name is wanted and there are calls enough.
-fn bound(row: &Value, wanted: impl Fn(&str) -> bool) -> Option<(String, f64)> {
-    let name = ["operation", "model", "tool", "name"].iter().find_map(|key| row.get(*key)?.as_str())?;
-    let count = |key: &str| row.get(key).and_then(Value::as_u64);
-    let calls = count("calls").or_else(|| count("n")).filter(|calls| *calls >= FEWEST)?;
-    let successes =
-        count("successes").or_else(|| count("errors").map(|errors| calls.saturating_sub(errors)))?.min(calls);
-    wanted(name).then_some((name.to_owned(), wilson_lower(successes, calls, CONFIDENCE).ok()?))
-}
-
-/// By all calls of the models.
-fn overall(name: &str, own: &Cell, context: &Context<'_>) -> Option<Cheaper> {
-    models_like(name, own, context)
-        .into_iter()
-        .filter_map(|(other, cell)| Some((other, price(own, cell).filter(|ratio| *ratio <= CHEAPER)?)))
-        .min_by(|a, b| a.1.total_cmp(&b.1))
-        .map(|(other, ratio)| Cheaper { name: other.to_owned(), ratio, same_tasks: false })
+    both.map(|(ours, theirs)| theirs >= ours - MARGIN).reduce(|a, b| a && b)
 }

@@ -21,8 +21,10 @@ pub(super) struct Draft {
     /// What tells it from other proposals of this action for this operation.
     pub(super) about: String,
     pub(super) title: String,
-    /// Why: one or two sentences.
+    /// What was found: one or two sentences.
     pub(super) reason: String,
+    /// What follows from it, whatever else was found.
+    pub(super) advice: &'static str,
     pub(super) parameters: Map<String, Value>,
     pub(super) saving: Saving,
     /// 1 when all numbers that it needs were there; below, part of it is a guess.
@@ -48,6 +50,7 @@ impl Draft {
             about: String::new(),
             title: String::new(),
             reason: String::new(),
+            advice: "",
             parameters,
             saving: Saving::default(),
             certainty: 1.0,
@@ -58,6 +61,12 @@ impl Draft {
     pub(super) fn saying(mut self, title: String, reason: String) -> Self {
         self.title = title;
         self.reason = reason;
+        self
+    }
+
+    /// With what follows from it.
+    pub(super) fn advising(mut self, advice: &'static str) -> Self {
+        self.advice = advice;
         self
     }
 
@@ -82,6 +91,7 @@ impl Draft {
 pub(super) struct Proposal {
     first: Option<Draft>,
     reasons: Vec<String>,
+    advice: Vec<&'static str>,
     pattern_ids: Vec<String>,
     alternatives: BTreeSet<String>,
     /// What findings of one kind save together; kinds overlap, so of several the greatest counts.
@@ -104,6 +114,9 @@ impl Proposal {
         }
         if !self.reasons.contains(&draft.reason) {
             self.reasons.push(draft.reason.clone());
+        }
+        if !draft.advice.is_empty() && !self.advice.contains(&draft.advice) {
+            self.advice.push(draft.advice);
         }
         if !self.pattern_ids.contains(&facts.pattern.pattern_id) {
             self.pattern_ids.push(facts.pattern.pattern_id.clone());
@@ -130,6 +143,10 @@ impl Proposal {
         let mut description = self.reasons.join(" ");
         if more > 0 {
             description.push_str(&format!(" And {more} more findings like these."));
+        }
+        for advice in self.advice {
+            description.push(' ');
+            description.push_str(advice);
         }
         Some(Recommendation {
             id,

@@ -35,7 +35,7 @@ pub enum ErrorClass {
 const CLASSES: [(ErrorClass, &str); 6] = [
     (
         ErrorClass::Denied,
-        r"(?i)permission|forbidden|unauthori[sz]ed|authenticat|access denied|not allowed|invalid (api )?(key|token|credential)|expired (key|token|credential)|certificate|\b40[13]\b|no quota|quota (exceeded|exhausted)|insufficient_quota|billing|payment required|\b402\b",
+        r"(?i)permission|forbidden|unauthori[sz]ed|authenticat|access denied|not allowed|invalid (api )?(key|token|credential)|expired (key|token|credential)|certificate|\b40[13]\b|quota|billing|payment required|\b402\b",
     ),
     (
         ErrorClass::Invalid,
@@ -112,11 +112,18 @@ pub(super) fn drafts(facts: Facts<'_>, all: &[Facts<'_>], context: &Context<'_>)
         ErrorClass::Invalid => "validate_input",
         _ => "investigate",
     };
-    let mut draft = named(draft, error_type, text, suggested, daily, share);
+    let breaks = draft.action == "break_circuit";
+    let mut draft = named(draft, error_type, text, suggested, daily, if breaks { 0.0 } else { share });
     if class == ErrorClass::Unknown || (class.passes_by_itself() && again.is_none()) {
         draft.certainty = 0.9;
     }
-    vec![draft]
+    if !breaks {
+        return vec![draft];
+    }
+    // An open circuit mends nothing.
+    let look = Draft::new(ActionType::ErrorHandling, "investigate_error", facts.operation())
+        .saying(format!("Find out why nearly all fails{place}"), what);
+    vec![draft, named(look, error_type, text, "investigate", daily, 0.5)]
 }
 
 fn retry(
@@ -136,24 +143,23 @@ fn retry(
         };
         return new("back_off")
             .with(json!({"max_retries": 3, "initial_backoff_s": 2.0, "backoff_factor": 2.0, "jitter": true}))
-            .saying(format!("Wait longer between attempts{place}"), format!("{what} {why}"));
+            .saying(format!("Wait longer between attempts{place}"), what.to_owned())
+            .advising(why);
     }
     let rate = context.totals(facts.operation()).map(error_rate);
     if let Some(rate) = rate.filter(|rate| *rate > 0.5) {
-        return new("break_circuit").with(json!({"failure_threshold": 5, "open_s": 60.0})).saying(
-            format!("Stop calling for a while when it fails{place}"),
-            format!(
-                "{what} {} of its calls fail, so that a retry would fail too: break the circuit instead.",
-                percent(rate)
-            ),
-        );
+        return new("break_circuit")
+            .with(json!({"failure_threshold": 5, "open_s": 60.0}))
+            .saying(
+                format!("Stop calling for a while when it fails{place}"),
+                format!("{what} {} of its calls fail.", percent(rate)),
+            )
+            .advising("Where most calls fail a retry would fail too: break the circuit instead.");
     }
     new("add_retry")
         .with(json!({"max_retries": 2, "initial_backoff_s": 1.0, "backoff_factor": 2.0, "jitter": true}))
-        .saying(
-            format!("Retry what fails for a moment{place}"),
-            format!("{what} Such errors pass by themselves: try again, twice, with a growing wait."),
-        )
+        .saying(format!("Retry what fails for a moment{place}"), what.to_owned())
+        .advising("Such errors pass by themselves: try again, twice, with a growing wait.")
 }
 
 fn mend(facts: Facts<'_>, class: ErrorClass, what: &str, place: &str) -> Draft {
@@ -180,7 +186,8 @@ fn mend(facts: Facts<'_>, class: ErrorClass, what: &str, place: &str) -> Draft {
         ),
     };
     Draft::new(ActionType::ErrorHandling, action, facts.operation())
-        .saying(format!("{title}{place}"), format!("{what} {why}"))
+        .saying(format!("{title}{place}"), what.to_owned())
+        .advising(why)
 }
 
 /// The error's names for whoever carries it out; of the daily failures, `share` would go.
@@ -192,11 +199,10 @@ fn named(
     daily: f64,
     share: f64,
 ) -> Draft {
-    draft.about = if error_type.is_empty() && !draft.action.starts_with("add_") {
-        text.to_owned()
-    } else {
-        error_type.to_owned()
-    };
+    // One proposal for all errors of an operation that the same thing helps against.
+    if draft.action == "investigate_error" {
+        text.clone_into(&mut draft.about);
+    }
     draft.saving = Saving { failures_per_day: daily * share, ..Saving::default() };
     draft.with(json!({"error_type": error_type, "template": text, "suggested_action": suggested_action}))
 }

@@ -1,7 +1,5 @@
 //! What a finding says, read by the names of its metadata. A name that is missing is `None`, never a panic.
 
-use serde_json::Value;
-
 use crate::pattern::{Pattern, PatternType};
 
 /// A finding and its readings.
@@ -24,11 +22,6 @@ impl<'a> Facts<'a> {
     pub(super) fn text(self, names: &[&str]) -> Option<&'a str> {
         let metadata = &self.pattern.metadata;
         names.iter().find_map(|name| metadata.get(*name)?.as_str().filter(|text| !text.is_empty()))
-    }
-
-    /// A list of objects.
-    pub(super) fn rows(self, name: &str) -> &'a [Value] {
-        self.pattern.metadata.get(name).and_then(Value::as_array).map_or(&[], Vec::as_slice)
     }
 
     /// Seconds, under this name with `_s`, or in thousandths with `_ms`.

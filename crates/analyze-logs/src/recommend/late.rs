@@ -15,6 +15,12 @@ const CONFIDENCE: f64 = 0.9;
 /// Bounds of a new limit as a multiple of the old one.
 const LEAST: f64 = 1.25;
 const MOST: f64 = 2.0;
+/// Of the time-outs, at least this share is what 5 % around the limit hold more than a tenth of it before, and at
+/// most so many calls end later.
+const PILED: f64 = 0.7;
+const BEYOND: f64 = 0.1;
+/// Fewer time-outs do not show a limit.
+const FEWEST: u64 = 5;
 /// Of the calls that run into the limit, this share shall end within the new one.
 const WANTED: f64 = 0.75;
 
@@ -39,20 +45,28 @@ impl Late {
         let counted = totals.sketch.count();
         let unfinished = totals.timeouts;
         // Time-outs need durations of their own, or the limit must be known.
-        if unfinished == 0 || (limit_s.is_none() && counted < totals.calls) || counted <= unfinished {
+        if unfinished < FEWEST || (limit_s.is_none() && counted < totals.calls) || counted <= unfinished {
             return None;
         }
         let (least, most) = totals.extremes?;
         // Time-outs take the longest of all: the middle one of them ended at the limit.
         let middle = 1.0 - (unfinished as f64 / 2.0) / counted as f64;
+        let atom = limit_s.is_none();
         let limit_s = limit_s.or_else(|| Some(totals.sketch.quantile(middle, least, most)? / 1e6))?;
         let limit_us = limit_s * 1e6;
-        let in_late_half =
-            |(first, next): (u64, u64)| first as f64 >= 0.5 * limit_us && next as f64 <= 0.97 * limit_us;
-        let ended: u64 = (totals.sketch.buckets())
-            .filter(|(first, next, _)| in_late_half((*first, *next)))
-            .map(|(_, _, count)| u64::from(count))
-            .sum();
+        let count = |from: f64, to: f64| -> u64 {
+            let inside =
+                |first: u64, next: u64| first as f64 >= from * limit_us && (next as f64) < to * limit_us;
+            let buckets = totals.sketch.buckets().filter(|(first, next, _)| inside(*first, *next));
+            buckets.map(|(_, _, count)| u64::from(count)).sum()
+        };
+        // A limit shows: time-outs pile up at it, and next to nothing takes longer. Calls that are told to time out
+        // after any time (by another program's limit) say nothing of their own one.
+        let piled = count(0.95, 1.05) as f64 - count(0.85, 0.95) as f64 >= PILED * unfinished as f64;
+        if (atom && !piled) || count(1.05, f64::INFINITY) as f64 > BEYOND * unfinished as f64 {
+            return None;
+        }
+        let ended = count(0.5, 0.95);
         // Others that failed are among them, in proportion.
         let others = totals.calls.saturating_sub(unfinished).max(1) as f64;
         let failed = totals.errors.saturating_sub(unfinished) as f64 / others;
@@ -118,6 +132,9 @@ mod tests {
         let slow = Late::of(&cell(&[(2.0, 500), (20.0, 5), (30.0, 50)], 50), None).unwrap();
         assert!(slow.longer_s() <= 2.0 * slow.limit_s);
         assert!(Late::of(&cell(&[(2.0, 500)], 0), None).is_none());
+        // Time-outs that take as long as any other call run into no limit of this operation.
+        let spread: Vec<(f64, u64)> = (1..=100).map(|step| (f64::from(step) / 10.0, 10)).collect();
+        assert!(Late::of(&cell(&spread, 60), None).is_none());
         // Time-outs without durations: the limit is not known.
         let mut unseen = cell(&[(2.0, 500)], 50);
         unseen.calls += 50;

@@ -20,7 +20,7 @@ mod tools;
 
 use std::collections::BTreeMap;
 
-pub use confidence::{FEATURES, confidence, features};
+pub use confidence::{FEATURES, KINDS, confidence, features};
 pub use context::Context;
 pub use errors::{ErrorClass, classify};
 
@@ -56,7 +56,7 @@ fn drafts(facts: Facts<'_>, all: &[Facts<'_>], context: &Context<'_>) -> Vec<Dra
         PatternType::SlowOperation => slow::drafts(facts, all, context),
         PatternType::TimeoutPattern => timeouts::drafts(facts, context),
         PatternType::InefficientChain => chains::drafts(facts, context),
-        PatternType::HighCostOperation => cost::drafts(facts, all, context),
+        PatternType::HighCostOperation => cost::drafts(facts, context),
         PatternType::SuccessfulPattern | PatternType::Skill => tools::drafts(facts, context),
         PatternType::LevelShift
         | PatternType::TailGrowth

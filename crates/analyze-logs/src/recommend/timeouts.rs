@@ -16,15 +16,22 @@ const SHORTER: f64 = 0.7;
 pub(super) fn drafts(facts: Facts<'_>, context: &Context<'_>) -> Vec<Draft> {
     let daily = context.daily(facts.occurrences());
     let totals = context.totals(facts.operation());
-    let limit = facts.seconds(&["limit", "timeout", "configured_timeout"]);
-    let late = totals.and_then(|totals| Late::of(totals, limit));
+    // Where not all calls say how long they took, the time-outs that do say where the limit is.
+    let partly = totals.is_some_and(|totals| totals.sketch.count() < totals.calls);
+    let limit = facts
+        .seconds(&["limit", "timeout"])
+        .or_else(|| facts.seconds(&["mean"]).filter(|mean| partly && *mean > 0.0));
+    // Time-outs that took another time than the limit that shows ran into no limit of their own.
+    let told = facts.seconds(&["mean"]).filter(|mean| *mean > 0.0);
+    let fits = |late: &Late| told.is_none_or(|mean| (mean / late.limit_s - 1.0).abs() < 0.1);
+    let late = totals.and_then(|totals| Late::of(totals, limit)).filter(fits);
     let Some(late) = late else {
         let mut draft = circuit(facts, daily);
         draft.reason.push_str(
             " How long its calls run before that is not in the logs, so no longer limit is proposed.",
         );
         draft.certainty = 0.9;
-        return vec![draft];
+        return vec![draft, investigate(facts, daily)];
     };
     let longer = raise(facts, late, daily);
     if score::points(longer.saving, &context.settings.objectives) > 0.0 {
@@ -36,11 +43,12 @@ pub(super) fn drafts(facts: Facts<'_>, context: &Context<'_>) -> Vec<Draft> {
         seconds(late.limit_s),
         late.finished
     ));
-    let shorter_s = (late.p99_s * 1.5).max(0.1);
+    // Far below the limit the past says little of what a busy day needs.
+    let shorter_s = (late.p99_s * 1.5).max(0.1 * late.limit_s);
     if late.finished == 0 && shorter_s < SHORTER * late.limit_s {
         return vec![breaker, lower(facts, late, shorter_s, daily)];
     }
-    vec![breaker]
+    vec![breaker, investigate(facts, daily)]
 }
 
 fn raise(facts: Facts<'_>, late: Late, daily: f64) -> Draft {
@@ -90,13 +98,7 @@ fn lower(facts: Facts<'_>, late: Late, shorter_s: f64, daily: f64) -> Draft {
 }
 
 fn circuit(facts: Facts<'_>, daily: f64) -> Draft {
-    let waited = facts.seconds(&["mean", "mean_duration", "wasted"]).unwrap_or(0.0);
-    let waited =
-        if facts.seconds(&["wasted"]).is_some() && facts.seconds(&["mean", "mean_duration"]).is_none() {
-            waited / facts.occurrences().max(1.0)
-        } else {
-            waited
-        };
+    let waited = facts.seconds(&["mean"]).unwrap_or(0.0);
     let mut draft = Draft::new(ActionType::ErrorHandling, "break_circuit", facts.operation()).saying(
         format!("Stop calling {} for a while when it times out", name(facts)),
         format!("{} calls a day of {} end in a time-out.", short(daily), name(facts)),
@@ -104,6 +106,16 @@ fn circuit(facts: Facts<'_>, daily: f64) -> Draft {
     // An open circuit spares the waiting of about half of them; the work still fails.
     draft.saving = Saving { seconds_per_day: 0.5 * daily * waited, ..Saving::default() };
     draft.with(json!({"failure_threshold": 5, "open_s": 60.0}))
+}
+
+/// A person may find what a limit or a circuit breaker does not mend: half of it, say.
+fn investigate(facts: Facts<'_>, daily: f64) -> Draft {
+    let mut draft = Draft::new(ActionType::ErrorHandling, "investigate_timeouts", facts.operation()).saying(
+        format!("Find out why {} times out", name(facts)),
+        format!("{} calls a day of {} end in a time-out.", short(daily), name(facts)),
+    );
+    draft.saving = Saving { failures_per_day: 0.5 * daily, ..Saving::default() };
+    draft
 }
 
 fn name(facts: Facts<'_>) -> &str {

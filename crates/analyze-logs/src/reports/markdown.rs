@@ -10,7 +10,7 @@ use crate::report::AnalyzeReport;
 const MOST: usize = 50;
 
 /// The page.
-pub(super) fn page(report: &AnalyzeReport, view: &View<'_>) -> String {
+pub(super) fn page(report: &AnalyzeReport, view: &View) -> String {
     let mut out = String::from("# Log report\n\n");
     if let (Some(first), Some(last)) = (&report.first_seen, &report.last_seen) {
         let _ = writeln!(out, "From {first} to {last}.\n");
@@ -24,7 +24,7 @@ pub(super) fn page(report: &AnalyzeReport, view: &View<'_>) -> String {
     out
 }
 
-fn summary(out: &mut String, report: &AnalyzeReport, view: &View<'_>) {
+fn summary(out: &mut String, report: &AnalyzeReport, view: &View) {
     let share = 100.0 * view.errors as f64 / view.calls.max(1) as f64;
     let bad: u64 = report.bad_lines.values().sum();
     let _ = writeln!(out, "| entries | calls | errors | time-outs | cost | for nothing | bad lines |");
@@ -75,11 +75,11 @@ fn patterns(out: &mut String, report: &AnalyzeReport) {
     out.push('\n');
 }
 
-fn bars(out: &mut String, view: &View<'_>) {
+fn bars(out: &mut String, view: &View) {
     if !view.templates.is_empty() {
         out.push_str("## Errors\n\n| times | template | where |\n| ---: | --- | --- |\n");
         for bar in &view.templates {
-            let _ = writeln!(out, "| {} | {} | {} |", bar.amount, safe(bar.label), safe(&bar.note));
+            let _ = writeln!(out, "| {} | {} | {} |", bar.amount, safe(&bar.label), safe(&bar.note));
         }
         out.push('\n');
     }
@@ -89,7 +89,7 @@ fn bars(out: &mut String, view: &View<'_>) {
         );
         for bar in &view.waste {
             let (seconds, usd) = (bar.amount, bar.usd);
-            let _ = writeln!(out, "| {seconds:.1} | {usd:.4} | {} | {} |", safe(bar.label), safe(&bar.note));
+            let _ = writeln!(out, "| {seconds:.1} | {usd:.4} | {} | {} |", safe(&bar.label), safe(&bar.note));
         }
         out.push('\n');
     }

@@ -1,5 +1,6 @@
 //! Reports of an analysis: Markdown, CSV, and HTML with charts in one file.
 
+mod advice;
 mod escape;
 mod html;
 mod markdown;
@@ -48,7 +49,7 @@ pub(crate) fn format_of(path: &Path) -> Result<Format, Failure> {
 /// The report in this form.
 pub(crate) fn render(format: Format, report: &AnalyzeReport, findings: &Findings) -> Result<String, Failure> {
     match format {
-        Format::Text => Ok(plain(&report.text())),
+        Format::Text => Ok(plain(&(report.text() + &advice::text(&report.recommendations)))),
         Format::Md => Ok(markdown::page(report, &View::of(report, findings))),
         Format::Csv => spread::patterns(report),
         Format::CsvOperations => spread::operations(report),

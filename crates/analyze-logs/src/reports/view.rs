@@ -70,8 +70,8 @@ impl Hour {
 
 /// An amount and what it is of.
 #[derive(Debug)]
-pub(super) struct Bar<'a> {
-    pub(super) label: &'a str,
+pub(super) struct Bar {
+    pub(super) label: String,
     pub(super) note: String,
     pub(super) amount: f64,
     pub(super) usd: f64,
@@ -79,7 +79,7 @@ pub(super) struct Bar<'a> {
 
 /// Everything that the charts show.
 #[derive(Debug)]
-pub(super) struct View<'a> {
+pub(super) struct View {
     pub(super) calls: u64,
     pub(super) errors: u64,
     pub(super) timeouts: u64,
@@ -88,21 +88,22 @@ pub(super) struct View<'a> {
     pub(super) wasted_usd: f64,
     pub(super) timeline: Timeline,
     pub(super) heat: Vec<Row>,
-    pub(super) templates: Vec<Bar<'a>>,
-    pub(super) waste: Vec<Bar<'a>>,
+    pub(super) templates: Vec<Bar>,
+    pub(super) waste: Vec<Bar>,
 }
 
-impl<'a> View<'a> {
-    pub(super) fn of(report: &'a AnalyzeReport, findings: &Findings) -> Self {
+impl View {
+    pub(super) fn of(report: &AnalyzeReport, findings: &Findings) -> Self {
         let sum = |of: fn(&crate::report::Operation) -> u64| report.operations.iter().map(of).sum();
         let waste = waste(&report.patterns);
         Self {
             calls: sum(|op| op.calls),
             errors: sum(|op| op.errors),
             timeouts: sum(|op| op.timeouts),
-            cost_usd: report.operations.iter().map(|op| op.cost_usd).sum(),
-            wasted_s: waste.iter().map(|bar| bar.amount).sum(),
-            wasted_usd: waste.iter().map(|bar| bar.usd).sum(),
+            cost_usd: report.operations.iter().map(|op| op.cost_usd).sum::<f64>() + 0.0,
+            wasted_s: waste.iter().map(|bar| bar.amount).sum::<f64>() + 0.0,
+            // A sum of nothing is -0.
+            wasted_usd: waste.iter().map(|bar| bar.usd).sum::<f64>() + 0.0,
             timeline: timeline(findings),
             heat: heat(findings),
             templates: templates(&report.patterns),
@@ -196,39 +197,51 @@ fn number(pattern: &Pattern, name: &str) -> f64 {
     pattern.metadata.get(name).and_then(Value::as_f64).filter(|n| n.is_finite()).unwrap_or(0.0)
 }
 
-fn templates(patterns: &[Pattern]) -> Vec<Bar<'_>> {
-    let mut bars: Vec<Bar<'_>> = patterns
+fn templates(patterns: &[Pattern]) -> Vec<Bar> {
+    let mut bars: Vec<Bar> = patterns
         .iter()
         .filter(|pattern| pattern.pattern_type == PatternType::RecurringError)
         .map(|pattern| Bar {
-            label: pattern.template.as_deref().unwrap_or(&pattern.description),
+            label: pattern.template.as_ref().unwrap_or(&pattern.description).clone(),
             note: pattern.operation.clone().unwrap_or_default(),
             amount: pattern.occurrences as f64,
             usd: 0.0,
         })
         .collect();
-    bars.sort_by(|a, b| b.amount.total_cmp(&a.amount).then_with(|| a.label.cmp(b.label)));
+    bars.sort_by(|a, b| b.amount.total_cmp(&a.amount).then_with(|| a.label.cmp(&b.label)));
     bars.truncate(BARS);
     bars
 }
 
-fn waste(patterns: &[Pattern]) -> Vec<Bar<'_>> {
-    let mut bars: Vec<Bar<'_>> = patterns
+/// The operations of a chain.
+fn chain(pattern: &Pattern) -> String {
+    let first = pattern.operation.as_ref().unwrap_or(&pattern.description);
+    match pattern.metadata.get("with").and_then(Value::as_str) {
+        Some(second) => format!("{first}, {second}"),
+        None => first.clone(),
+    }
+}
+
+/// What is wrong with a chain, and in which task.
+fn told(pattern: &Pattern) -> String {
+    let text = |name: &str| pattern.metadata.get(name).and_then(Value::as_str);
+    let kind = text("kind").unwrap_or_default().replace('_', " ");
+    text("task").map_or(kind.clone(), |task| format!("{kind} in {task}"))
+}
+
+fn waste(patterns: &[Pattern]) -> Vec<Bar> {
+    let mut bars: Vec<Bar> = patterns
         .iter()
         .filter(|pattern| pattern.pattern_type == PatternType::InefficientChain)
         .map(|pattern| Bar {
-            label: ["chain", "signature"]
-                .iter()
-                .find_map(|name| pattern.metadata.get(*name)?.as_str())
-                .or(pattern.operation.as_deref())
-                .unwrap_or(&pattern.description),
-            note: pattern.metadata.get("kind").and_then(Value::as_str).unwrap_or_default().replace('_', " "),
+            label: chain(pattern),
+            note: told(pattern),
             amount: number(pattern, "wasted_s"),
             usd: number(pattern, "wasted_usd"),
         })
         .collect();
     bars.sort_by(|a, b| {
-        b.amount.total_cmp(&a.amount).then(b.usd.total_cmp(&a.usd)).then_with(|| a.label.cmp(b.label))
+        b.amount.total_cmp(&a.amount).then(b.usd.total_cmp(&a.usd)).then_with(|| a.label.cmp(&b.label))
     });
     bars
 }

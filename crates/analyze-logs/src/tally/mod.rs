@@ -4,6 +4,7 @@
 //! Sums are of integers (microseconds, nano-dollars), so partial tallies of several machines merge
 //! to exactly what one machine would have counted.
 
+mod outcome;
 mod pack;
 mod sketch;
 mod state;
@@ -13,6 +14,7 @@ use std::collections::BTreeMap;
 use nightshift_core::config::AnalyzeLogs;
 use serde::{Deserialize, Serialize};
 
+pub use outcome::Outcome;
 pub(crate) use pack::{pack, unpack};
 pub use sketch::Sketch;
 pub use state::{Saved, StateError};
@@ -27,6 +29,8 @@ pub const HOUR_US: i64 = 3_600_000_000;
 pub const NO_HOUR: i32 = i32::MIN;
 /// Cells beyond this are joined to days, the oldest first, so that years of logs fit the memory.
 const MOST_CELLS: usize = 40_000;
+/// Further pairs of a task and an operation are not followed.
+const MOST_OUTCOMES: usize = 16_384;
 /// Examples of a class of bad lines that are kept.
 const EXAMPLES: usize = 5;
 
@@ -240,6 +244,10 @@ pub struct Tally {
     pub repaired: BTreeMap<Repair, u64>,
     /// By number of the operation.
     pub series: Vec<Series>,
+    /// The latest hours of every operation, where `series` has their sums alone; else empty.
+    pub recent: Vec<Series>,
+    /// By numbers of a task and of an operation, where lines name the task.
+    pub outcomes: BTreeMap<(u32, u32), Outcome>,
     /// What counts as slow, long and dear in the cells.
     pub limits: Limits,
     /// Cells before this hour are days.
@@ -259,6 +267,8 @@ impl Tally {
             examples: Vec::new(),
             repaired: BTreeMap::new(),
             series: Vec::new(),
+            recent: Vec::new(),
+            outcomes: BTreeMap::new(),
             limits,
             days_before: NO_HOUR,
             cells: 0,
@@ -299,12 +309,32 @@ impl Tally {
             }
             self.series[op].seen(step.at);
         }
+        if step.task != NONE {
+            self.outcome(step);
+        }
         let (cell, new) = self.series[op].cell(hour);
         cell.add(step, self.limits);
         self.cells += usize::from(new);
         if self.cells > MOST_CELLS {
             self.shrink();
         }
+    }
+
+    fn outcome(&mut self, step: &Step) {
+        let key = (step.task, step.op);
+        if self.outcomes.len() < MOST_OUTCOMES || self.outcomes.contains_key(&key) {
+            self.outcomes.entry(key).or_default().add(step);
+        }
+    }
+
+    /// The cells of single hours, as far as they are at hand.
+    pub fn hourly(&self) -> &[Series] {
+        if self.recent.is_empty() { &self.series } else { &self.recent }
+    }
+
+    /// Whether this is the hour of cells that stand for one hour, not for none or for a day.
+    pub fn is_hour(&self, hour: i32) -> bool {
+        hour != NO_HOUR && hour >= self.days_before
     }
 
     /// Joins old hours to days until half of the room is free, if days are enough for that.
@@ -365,11 +395,23 @@ impl Tally {
             if self.series.len() <= op {
                 self.series.resize_with(op + 1, Series::default);
             }
+            if !self.recent.is_empty() {
+                self.recent.resize_with(self.series.len(), Series::default);
+                for cell in &theirs.cells {
+                    self.recent[op].cell(cell.hour).0.absorb(cell);
+                }
+            }
             let ours = &mut self.series[op];
             ours.span = join(ours.span, theirs.span);
             for cell in theirs.cells {
                 ours.cell(cell.hour).0.absorb(&cell);
             }
+        }
+        for ((task, op), theirs) in other.outcomes {
+            self.outcomes
+                .entry((number(task as usize) as u32, number(op as usize) as u32))
+                .or_default()
+                .absorb(&theirs);
         }
         self.cells = self.series.iter().map(|series| series.cells.len()).sum();
         while self.cells > MOST_CELLS {

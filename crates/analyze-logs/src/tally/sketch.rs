@@ -111,6 +111,19 @@ impl Sketch {
         Some(if part > 0.0 { low + part * (value(below as u64 + 1) - low) } else { low })
     }
 
+    /// Bucket numbers and their counts, ascending.
+    pub fn counts(&self) -> impl Iterator<Item = (u16, u32)> + '_ {
+        self.0.iter().copied()
+    }
+
+    /// The middle of every bucket in microseconds, by bucket number.
+    pub fn middles() -> impl Iterator<Item = f64> {
+        (0..=bucket(MOST)).map(|bucket| {
+            let (first, next) = bounds(bucket);
+            f64::midpoint(first as f64, (next - 1) as f64)
+        })
+    }
+
     /// The buckets as (first microsecond, one past the last, count), ascending.
     pub fn buckets(&self) -> impl Iterator<Item = (u64, u64, u32)> + '_ {
         self.0.iter().map(|&(bucket, count)| {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::{Cell, Example, Findings, Limits, Series, Sketch, Tally};
+use super::{Cell, Example, Findings, Limits, Outcome, Series, Sketch, Tally};
 use crate::detect::SavedDetected;
 use crate::line::{Bad, Kind, Repair};
 use crate::read::{Ops, Problem};
@@ -48,7 +48,13 @@ pub struct Saved {
     days_before: i32,
     operations: Vec<Operation>,
     detected: SavedDetected,
+    /// By names of a task and of an operation.
+    #[serde(default)]
+    outcomes: Vec<(Name, Name, Outcome)>,
 }
+
+/// Of an operation.
+type Name = (Kind, String);
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -121,6 +127,13 @@ impl Saved {
     /// Everything but the operations, what the detectors keep, and what could not be read.
     pub(crate) fn totals(findings: &Findings) -> Self {
         let tally = &findings.tally;
+        let name = |number| {
+            let (kind, name) = findings.ops.get(number);
+            (kind, name.to_owned())
+        };
+        let mut outcomes: Vec<_> =
+            tally.outcomes.iter().map(|(&(task, op), outcome)| (name(task), name(op), *outcome)).collect();
+        outcomes.sort_by(|a, b| (&a.0, &a.1).cmp(&(&b.0, &b.1)));
         Self {
             format_version: FORMAT_VERSION,
             limits: tally.limits,
@@ -135,6 +148,7 @@ impl Saved {
             days_before: tally.days_before,
             operations: Vec::new(),
             detected: SavedDetected::default(),
+            outcomes,
         }
     }
 
@@ -161,6 +175,10 @@ impl Saved {
             tally.cells += operation.cells.len();
             tally.series[number].span = operation.span;
             tally.series[number].cells = operation.cells.into_iter().map(Cell::from).collect();
+        }
+        for ((task_kind, task), (kind, name), outcome) in self.outcomes {
+            let key = (ops.number(task_kind, &task), ops.number(kind, &name));
+            tally.outcomes.entry(key).or_default().absorb(&outcome);
         }
         let detected = self.detected.restore(&mut ops);
         Ok(Findings { ops, tally, detected, problems: self.problems })

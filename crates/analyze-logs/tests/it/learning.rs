@@ -7,6 +7,7 @@ use nightshift_analyze_logs::learning::{
     read_recommendations, statistics, store_correlation, store_metric, store_patterns,
 };
 use nightshift_analyze_logs::pattern::{Pattern, PatternType};
+use nightshift_analyze_logs::series::Correlation;
 use nightshift_core::clock::parse_time;
 use nightshift_core::jiff::Timestamp;
 use nightshift_core::rusqlite::Connection;
@@ -189,7 +190,15 @@ fn metrics_and_correlations_update_theirs() {
         .collect();
     assert_eq!(values, [json!(30.0), json!(20.0)]);
     for score in [0.2, -0.7] {
-        store.write(|tx| store_correlation(tx, now, "error", ("a", "b"), (score, 40), &Map::new())).unwrap();
+        let correlation = Correlation {
+            correlation_type: "errors_together".into(),
+            entity_a: "a".into(),
+            entity_b: "b".into(),
+            score,
+            sample_size: 40,
+            metadata: Map::new(),
+        };
+        store.write(|tx| store_correlation(tx, now, &correlation)).unwrap();
     }
     let rows = read_correlations(store.read(), &Filter { least: Some(0.5), ..Filter::default() }).unwrap();
     assert_eq!((rows.len(), &rows[0]["correlation_score"]), (1, &json!(-0.7)));

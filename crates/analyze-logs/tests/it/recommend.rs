@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use nightshift_analyze_logs::pattern::{Pattern, PatternType};
 use nightshift_analyze_logs::recommend::{Context, ErrorClass, classify, recommend};
 use nightshift_analyze_logs::recommendation::{ActionType, Priority, Recommendation};
-use nightshift_analyze_logs::tally::Cell;
+use nightshift_analyze_logs::tally::{Cell, Outcome};
 use nightshift_core::config::AnalyzeLogs;
 use serde_json::{Value, json};
 
@@ -58,7 +58,7 @@ fn advise(patterns: &[Pattern], totals: &[(&str, Cell)]) -> Vec<Recommendation> 
 fn advise_with(patterns: &[Pattern], totals: &[(&str, Cell)], settings: &AnalyzeLogs) -> Vec<Recommendation> {
     let operations: BTreeMap<String, Cell> =
         totals.iter().map(|(name, cell)| ((*name).to_owned(), cell.clone())).collect();
-    recommend(patterns, &Context { operations, days: 1.0, settings })
+    recommend(patterns, &Context { operations, tasks: BTreeMap::new(), days: 1.0, settings })
 }
 
 #[track_caller]
@@ -106,7 +106,7 @@ fn no_retry_into_a_storm_nor_where_nearly_all_fails() {
     assert_eq!(got.iter().filter(|one| one.action == "add_retry").count(), 0, "{got:?}");
     assert!(got.iter().all(|one| one.action == "back_off"), "{got:?}");
     let got = advise(&[flaky], &[("tool:web", cell(&[(1.0, 100)], 90, 0))]);
-    assert_eq!(actions(&got), ["break_circuit"]);
+    assert_eq!(actions(&got), ["investigate_error", "break_circuit"], "the latter mends nothing");
 }
 
 #[test]
@@ -152,7 +152,7 @@ fn more_time_only_where_late_calls_end() {
     assert_eq!(got[0].parameters["alternatives"], json!([got[1].id]));
     // Without durations nothing is known about late calls.
     let got = advise(&[late], &[]);
-    assert_eq!(actions(&got), ["break_circuit"]);
+    assert_eq!(actions(&got), ["investigate_timeouts", "break_circuit"]);
 }
 
 #[test]
@@ -228,18 +228,27 @@ fn costly_models_go_to_cheaper_ones_that_do_as_well() {
     assert_eq!(got[0].parameters["alternative"], "small");
     assert!((got[0].saving.usd_per_day - 36.0).abs() < 0.1, "half of 80 USD, at a tenth of the price");
     let unsure = got[0].confidence;
-    // On the same tasks it is surer.
-    let skill = pattern(
-        PatternType::Skill,
-        "task:report",
-        300,
-        json!({"choices": [{"operation": "llm:reason", "calls": 150, "successes": 147},
-                           {"operation": "llm:small", "calls": 150, "successes": 148}]}),
-    );
-    let totals = [own.clone(), ("llm:small", priced(8.0, 400, 6))];
-    let got = advise(&[dear.clone(), skill], &totals);
-    let routed = got.iter().find(|one| one.action == "route_to_cheaper_model").unwrap();
-    assert!(routed.confidence > unsure);
+    // On the same tasks it is surer, or not comparable at all, whatever all calls say.
+    let settings = AnalyzeLogs::default();
+    let tasks = |errors: u64| {
+        let tried = |model: &str, errors| {
+            (
+                ("task:report".to_owned(), format!("llm:{model}")),
+                Outcome { calls: 150, errors, ..Outcome::default() },
+            )
+        };
+        let operations = [own.clone(), ("llm:small", priced(8.0, 400, 6))];
+        let context = Context {
+            operations: operations.map(|(name, cell)| (name.to_owned(), cell)).into(),
+            tasks: [tried("reason", 3), tried("small", errors)].into(),
+            days: 1.0,
+            settings: &settings,
+        };
+        recommend(std::slice::from_ref(&dear), &context).remove(0)
+    };
+    assert!(tasks(2).confidence > unsure);
+    assert!(tasks(2).description.contains("on the same tasks"));
+    assert_eq!(tasks(60).action, "select_model_by_task", "{:?}", tasks(60));
     // One that fails more often, and none at all: that is said.
     for other in [vec![("llm:small", priced(8.0, 400, 200))], vec![]] {
         let mut totals = vec![own.clone()];
@@ -252,38 +261,65 @@ fn costly_models_go_to_cheaper_ones_that_do_as_well() {
 }
 
 #[test]
-fn the_surer_tool_is_preferred() {
-    let skill = |best: u64| {
-        pattern(
-            PatternType::Skill,
-            "task:research",
-            400,
-            json!({"choices": [{"operation": "tool:crawl", "calls": 200, "successes": best},
-                               {"operation": "tool:search", "calls": 200, "successes": 120}]}),
-        )
-    };
-    let got = advise(&[skill(190)], &[]);
+fn what_does_better_is_preferred() {
+    let skill = json!({"task": "task:report", "better": "llm:small", "success_rate": 0.8, "better_success_rate": 0.95,
+        "mean_ms": 9000.0, "better_mean_ms": 1000.0, "cost_usd_per_call": 0.02, "better_cost_usd_per_call": 0.03});
+    let got = advise(&[pattern(PatternType::Skill, "llm:large", 200, skill)], &[]);
+    assert_eq!(actions(&got), ["prefer_model"]);
+    assert_eq!(got[0].operation.as_deref(), Some("task:report"));
+    assert_eq!(
+        (&got[0].parameters["alternative"], &got[0].parameters["instead_of"]),
+        (&json!("small"), &json!("large"))
+    );
+    let saving = got[0].saving;
+    assert!((saving.failures_per_day - 30.0).abs() < 1e-6 && (saving.seconds_per_day - 1600.0).abs() < 1e-6);
+    assert!((saving.usd_per_day + 2.0).abs() < 1e-6, "it costs more");
+    let with =
+        json!({"with": "tool:search", "rate": 0.98, "other_rate": 0.8, "runs": 300, "other_runs": 100});
+    let got = advise(&[pattern(PatternType::SuccessfulPattern, "task:research", 294, with)], &[]);
     assert_eq!(actions(&got), ["prefer_tool"]);
-    assert_eq!(got[0].parameters["alternative"], "crawl");
-    assert_eq!(got[0].parameters["instead_of"], json!(["search"]));
-    assert!(got[0].saving.failures_per_day > 30.0);
-    assert!(advise(&[skill(122)], &[]).is_empty(), "a difference that may be chance prefers nothing");
+    assert!((got[0].saving.failures_per_day - 18.0).abs() < 1e-6);
+    // What works and is compared with nothing stays as it is.
+    let alone = pattern(PatternType::SuccessfulPattern, "task:backup", 300, json!({"rate": 0.99}));
+    assert!(advise(&[alone], &[]).is_empty());
 }
 
 #[test]
 fn changes_for_the_worse_are_asked_about() {
-    let shift = |from: f64, to: f64| {
-        let metadata = json!({"metric": "p50_ms", "from_ms": from, "to_ms": to, "calls_after": 1000});
+    let shift = |before: f64, after: f64| {
+        let metadata =
+            json!({"metric": "latency", "before_p50_ms": before, "after_p50_ms": after, "calls_after": 1000});
         pattern(PatternType::LevelShift, "tool:web", 1000, metadata)
     };
     let got = advise(&[shift(800.0, 2000.0)], &[]);
     assert_eq!(actions(&got), ["roll_back_change"]);
     assert!((got[0].saving.seconds_per_day - 1200.0).abs() < 1e-6);
     assert!(advise(&[shift(2000.0, 800.0)], &[]).is_empty(), "faster is no problem");
-    let burst = pattern(PatternType::Burst, "tool:web", 400, json!({"excess_errors": 380.0}));
-    let got = advise(&[burst], &[]);
+    let metadata =
+        json!({"metric": "error_rate", "error_rate": 0.4, "error_rate_otherwise": 0.02, "calls": 1000});
+    let got = advise(&[pattern(PatternType::Burst, "tool:web", 400, metadata)], &[]);
     assert_eq!(actions(&got), ["break_circuit"]);
+    assert!((got[0].saving.failures_per_day - 190.0).abs() < 1e-6);
     assert_eq!(got[0].priority, Priority::High);
+    let trend = |from: f64, to: f64, direction: &str| {
+        let metadata =
+            json!({"metric": "cost", "unit": "usd", "from": from, "to": to, "direction": direction});
+        pattern(PatternType::Trend, "llm:large", 100, metadata)
+    };
+    assert_eq!(actions(&advise(&[trend(0.1, 0.2, "up")], &[])), ["investigate_trend"]);
+    assert!(advise(&[trend(0.2, 0.1, "down")], &[]).is_empty());
+    let tail = json!({"metric": "latency", "before_p95_ms": 1000, "after_p95_ms": 3000, "before_p99_ms": 2000,
+        "after_p99_ms": 9000, "before_p50_ms": 500, "after_p50_ms": 490});
+    let got = advise(
+        &[pattern(PatternType::TailGrowth, "tool:web", 100, tail)],
+        &[("tool:web", cell(&[(1.0, 1000)], 0, 0))],
+    );
+    assert!((got[0].saving.seconds_per_day - 150.0).abs() < 1e-6, "{:?}", got[0].saving);
+    let few = json!({"metric": "calls", "calls": 10, "expected_calls": 1000});
+    assert_eq!(
+        actions(&advise(&[pattern(PatternType::Anomaly, "tool:web", 10, few)], &[])),
+        ["investigate_anomaly"]
+    );
     let gone = pattern(PatternType::VanishedTemplate, "tool:web", 4, json!({}));
     assert!(advise(&[gone], &[]).is_empty());
 }

@@ -40,6 +40,12 @@ pub struct AnalyzeLogs {
     pub rules: Option<PathBuf>,
     /// How the program that reads the changed config is told.
     pub reload: Reload,
+    /// Share of findings of statistical tests that may be false.
+    pub false_discovery_rate: f64,
+    /// Share of calls that may fail; bursts are measured in multiples of it.
+    pub error_budget: f64,
+    /// Days within which the crossing of a limit is forecast.
+    pub forecast_days: f64,
 }
 
 impl Default for AnalyzeLogs {
@@ -59,6 +65,9 @@ impl Default for AnalyzeLogs {
             target_config: None,
             rules: None,
             reload: Reload::default(),
+            false_discovery_rate: 0.01,
+            error_budget: 0.01,
+            forecast_days: 14.0,
         }
     }
 }

@@ -196,12 +196,15 @@ fn check(config: &Config) -> Result<(), Failure> {
         }
     }
     positive("analyze_logs.reload.timeout_s", config.analyze_logs.reload.timeout_s)?;
+    positive("analyze_logs.error_budget", config.analyze_logs.error_budget)?;
+    positive("analyze_logs.forecast_days", config.analyze_logs.forecast_days)?;
     positive("synergy.interval_s", config.synergy.interval_s)?;
     positive("synergy.check_interval_s", config.synergy.check_interval_s)?;
     positive("synergy.learning_rate", config.synergy.learning_rate.unwrap_or(1.0))?;
     positive("deploy.lease_s", config.deploy.lease_s)?;
     positive("deploy.latency_tolerance", config.deploy.latency_tolerance)?;
     for (name, alpha) in [
+        ("analyze_logs.false_discovery_rate", config.analyze_logs.false_discovery_rate),
         ("deploy.gate_alpha", config.deploy.gate_alpha),
         ("deploy.alpha_failures", config.deploy.alpha_failures),
         ("deploy.alpha_latency", config.deploy.alpha_latency),

@@ -7,5 +7,6 @@ mod forecasts;
 mod golden;
 mod intervals;
 mod pairs;
+mod samples;
 mod specials;
 mod strata;

@@ -75,12 +75,17 @@ fn plot(
     let _ = writeln!(out, "<text class=\"label\" x=\"{LEFT}\" y=\"{:.0}\">{name}</text>", top - 3.0);
 }
 
-/// A few dates under the columns.
+/// A few dates under the columns: midnights, where the log spans days.
 fn dates(out: &mut String, line: &Timeline) {
     let count = line.steps.len();
-    let wanted = count.clamp(1, 8);
-    for tick in 0..wanted {
-        let index = tick * count / wanted;
+    let midnights =
+        (0..count).filter(|step| (line.first_hour + line.hours * *step as i64).rem_euclid(24) == 0);
+    let mut places: Vec<usize> = midnights.collect();
+    if places.len() < 2 {
+        places = (0..count).collect();
+    }
+    let every = places.len().div_ceil(8).max(1);
+    for index in places.into_iter().step_by(every) {
         let Some(at) = line.starts(index) else { continue };
         let x = LEFT + (RIGHT - LEFT) * index as f64 / count as f64;
         let _ = writeln!(
@@ -93,14 +98,14 @@ fn dates(out: &mut String, line: &Timeline) {
 }
 
 fn stamp(at: Timestamp) -> String {
-    at.strftime("%m-%d %H:%M").to_string()
+    at.strftime("%b %-d %H:%M").to_string()
 }
 
 /// The next round number, so that half of it is round too.
 fn nice(most: u64) -> u64 {
     let mut unit: u64 = 1;
     loop {
-        for step in [2, 4, 6, 8, 10] {
+        for step in [2, 4, 6, 8, 10, 12, 16] {
             if let Some(scale) = unit.checked_mul(step)
                 && scale >= most
             {
@@ -195,12 +200,12 @@ fn map(rows: &[Row], class: &str, of: impl Fn(&Row, &Hour) -> Option<(f64, Strin
 }
 
 /// Templates by how often they came.
-pub(super) fn templates(bars: &[Bar<'_>]) -> String {
+pub(super) fn templates(bars: &[Bar]) -> String {
     boxes(bars, "errors", |bar| grouped(bar.amount as u64))
 }
 
 /// Chains by the seconds that they cost.
-pub(super) fn waste(bars: &[Bar<'_>]) -> String {
+pub(super) fn waste(bars: &[Bar]) -> String {
     boxes(bars, "calls", |bar| {
         if bar.usd > 0.0 {
             format!("{}, {:.2} USD", duration(bar.amount), bar.usd)
@@ -210,7 +215,7 @@ pub(super) fn waste(bars: &[Bar<'_>]) -> String {
     })
 }
 
-fn boxes(bars: &[Bar<'_>], class: &str, told: impl Fn(&Bar<'_>) -> String) -> String {
+fn boxes(bars: &[Bar], class: &str, told: impl Fn(&Bar) -> String) -> String {
     let most = bars.iter().map(|bar| bar.amount).fold(0.0, f64::max);
     let mut out = String::new();
     for bar in bars {
@@ -219,7 +224,7 @@ fn boxes(bars: &[Bar<'_>], class: &str, told: impl Fn(&Bar<'_>) -> String) -> St
             out,
             "<div class=\"bar\"><div class=\"what\"><code>{}</code> <span class=\"soft\">{}</span></div>\
              <div class=\"amount\">{}</div><div class=\"track\"><div class=\"{class}\" style=\"width:{width:.1}%\"></div></div></div>",
-            safe(bar.label),
+            safe(&bar.label),
             safe(&bar.note),
             safe(&told(bar))
         );
@@ -234,7 +239,7 @@ mod tests {
     #[test]
     fn scales_are_round_and_reach_the_top() {
         let scales: Vec<u64> = [0, 1, 3, 9, 11, 70, 101, 999, 1001].into_iter().map(nice).collect();
-        assert_eq!(scales, [2, 2, 4, 10, 20, 80, 200, 1000, 2000]);
+        assert_eq!(scales, [2, 2, 4, 10, 12, 80, 120, 1000, 1200]);
         assert!(nice(u64::MAX) >= u64::MAX / 10);
     }
 }

@@ -7,11 +7,13 @@ use serde_json::Value;
 use super::super::escape::html as safe;
 use super::{duration, grouped, minute, saving};
 use crate::pattern::Pattern;
-use crate::recommendation::Priority;
+use crate::recommendation::Recommendation;
 use crate::report::AnalyzeReport;
 
 /// Entries of a list that are shown.
 const MOST: usize = 100;
+/// Proposals that are shown without asking.
+const OPEN: usize = 6;
 /// Evidence lines of a finding that are shown.
 const EVIDENCE: usize = 3;
 
@@ -21,26 +23,33 @@ fn more(out: &mut String, all: usize) {
     }
 }
 
-/// The proposals with their reasons.
+/// The proposals with their reasons; those after the first few unfold.
 pub(super) fn recommendations(report: &AnalyzeReport) -> String {
-    if report.recommendations.is_empty() {
+    let all = &report.recommendations;
+    if all.is_empty() {
         return "<p class=\"soft\">Nothing is recommended.</p>\n".into();
     }
-    let mut out = String::from("<ol class=\"plain\">\n");
-    for one in report.recommendations.iter().take(MOST) {
-        let (class, word) = match one.priority {
-            Priority::Critical => ("critical", "critical"),
-            Priority::High => ("high", "high"),
-            Priority::Medium => ("medium", "medium"),
-            Priority::Low => ("low", "low"),
-            Priority::Info => ("info", "info"),
-        };
+    let mut out = String::new();
+    let (first, rest) = all.split_at(all.len().min(OPEN));
+    list(&mut out, first);
+    if !rest.is_empty() {
+        let _ = writeln!(out, "<details><summary>And {} more</summary>", rest.len());
+        list(&mut out, &rest[..rest.len().min(MOST)]);
+        out.push_str("</details>\n");
+    }
+    out
+}
+
+fn list(out: &mut String, recommendations: &[Recommendation]) {
+    out.push_str("<ol class=\"plain\">\n");
+    for one in recommendations {
+        let word = format!("{:?}", one.priority).to_lowercase();
         let saved = saving(&one.saving);
         let saved =
             if saved.is_empty() { String::new() } else { format!(" &#183; saves {} a day", safe(&saved)) };
         let _ = writeln!(
             out,
-            "<li class=\"item\"><div><span class=\"badge {class}\">{word}</span> <strong>{}</strong></div>\n\
+            "<li class=\"item\"><div><span class=\"badge {word}\">{word}</span> <strong>{}</strong></div>\n\
              <p>{}</p>\n<p class=\"soft\">confidence {:.0} %{saved} &#183; <code>{}</code> <code>{}</code></p></li>",
             safe(&one.title),
             safe(&one.description),
@@ -50,8 +59,6 @@ pub(super) fn recommendations(report: &AnalyzeReport) -> String {
         );
     }
     out.push_str("</ol>\n");
-    more(&mut out, report.recommendations.len());
-    out
 }
 
 /// The findings; numbers and evidence unfold.
@@ -132,7 +139,7 @@ pub(super) fn operations(report: &AnalyzeReport) -> String {
     for op in rows.iter().take(MOST) {
         let _ = writeln!(
             out,
-            "<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{:.4}</td></tr>",
+            "<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
             safe(&op.name),
             grouped(op.calls),
             grouped(op.errors),
@@ -141,7 +148,7 @@ pub(super) fn operations(report: &AnalyzeReport) -> String {
             ms(op.p95_ms),
             ms(op.p99_ms),
             duration(op.duration_s),
-            op.cost_usd
+            if op.cost_usd == 0.0 { "&#8211;".to_owned() } else { format!("{:.4}", op.cost_usd) }
         );
     }
     out.push_str("</tbody></table></div>\n");

@@ -16,7 +16,7 @@ use crate::report::AnalyzeReport;
 const STYLE: &str = include_str!("style.css");
 
 /// The page.
-pub(super) fn page(report: &AnalyzeReport, view: &View<'_>) -> String {
+pub(super) fn page(report: &AnalyzeReport, view: &View) -> String {
     let mut out = format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\"/>\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"/>\n\
@@ -44,7 +44,7 @@ fn section(out: &mut String, title: &str, body: &str) {
     }
 }
 
-fn head(out: &mut String, report: &AnalyzeReport, view: &View<'_>) {
+fn head(out: &mut String, report: &AnalyzeReport, view: &View) {
     out.push_str("<header>\n<h1>Log report</h1>\n");
     if let (Some(first), Some(last)) = (&report.first_seen, &report.last_seen) {
         let _ = writeln!(out, "<p class=\"soft\">{} to {} UTC</p>", minute(first), minute(last));
