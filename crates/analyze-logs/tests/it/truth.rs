@@ -44,7 +44,9 @@ pub(crate) fn answers(mut report: Value) -> Value {
         fields.remove(name);
     }
     for pattern in report["patterns"].as_array_mut().unwrap() {
-        for line in pattern["metadata"]["evidence"].as_array_mut().unwrap() {
+        // What follows from counts alone has no lines to show.
+        let evidence = pattern["metadata"].get_mut("evidence").and_then(Value::as_array_mut);
+        for line in evidence.into_iter().flatten() {
             let fields = line.as_object_mut().unwrap();
             fields.remove("file");
             fields.remove("offset");
