@@ -171,7 +171,9 @@ fn heat(findings: &Findings) -> Vec<Row> {
     order.truncate(ROWS);
     let row = |number: usize| {
         let mut parts: BTreeMap<usize, Vec<&Cell>> = BTreeMap::new();
-        for cell in findings.tally.series[number].cells.iter().filter(|cell| cell.hour != NO_HOUR) {
+        for cell in
+            findings.tally.series[number].cells.iter().filter(|cell| findings.tally.is_hour(cell.hour))
+        {
             parts.entry(cell.hour.rem_euclid(24) as usize).or_default().push(cell);
         }
         let mut hours = [Hour::default(); 24];
