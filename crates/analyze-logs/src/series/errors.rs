@@ -39,7 +39,8 @@ pub(crate) fn failures(track: &Track<'_>, hours: Hours, budget: f64, all: u64) -
             if finding.is_some() {
                 failures.unusual.push(deviation.hours);
             }
-            failures.tests.push(Tested::new(deviation.p, hours.count, finding));
+            let places = if deviation.stays { hours.splits() } else { hours.count };
+            failures.tests.push(Tested::new(deviation.p, places, finding));
         }
     }
     if failures.tests.is_empty() {

@@ -23,6 +23,11 @@ impl Tested {
         Self { p: 1.0, finding: None }
     }
 
+    /// Whether others should leave to it what it found: it is going to stand.
+    pub(crate) fn takes(&self) -> bool {
+        self.finding.is_some() && self.p <= 0.002
+    }
+
     /// A test of the best of `places`.
     pub(crate) fn new(p: f64, places: usize, finding: Option<Finding>) -> Self {
         Self { p: (p * places.max(1) as f64).min(1.0), finding }

@@ -109,16 +109,23 @@ impl Counts {
         segments(count, &pelt(count, COUNTS * ln(count) * scatter, |a, b| self.sums.deviance(a, b)))
     }
 
-    /// By how much the hours of some segments scatter more than counts do; at least 1.
+    /// By how much some segments scatter more than counts do, at least 1: Pearson's statistic over stretches of
+    /// hours that are long enough to expect a hit.
     fn clumping(&self, segments: &[Segment]) -> f64 {
         let (hits, exposure) = self.parts(segments);
         let rate = hits / exposure;
-        let active = segments.iter().flat_map(|s| s.start..s.end).filter(|i| self.exposure[*i] > 0.0);
         let (mut sum, mut count) = (0.0, 0.0_f64);
-        for i in active {
-            let expected = rate * self.exposure[i];
-            sum += (self.hits[i] - expected) * (self.hits[i] - expected) / expected;
-            count += 1.0;
+        for segment in segments {
+            let (mut seen, mut expected) = (0.0, 0.0);
+            for i in segment.start..segment.end {
+                seen += self.hits[i];
+                expected += rate * self.exposure[i];
+                if expected >= 1.0 {
+                    sum += (seen - expected) * (seen - expected) / expected;
+                    count += 1.0;
+                    (seen, expected) = (0.0, 0.0);
+                }
+            }
         }
         if hits > 0.0 && count > 8.0 { (sum / (count - 1.0)).max(1.0) } else { 1.0 }
     }

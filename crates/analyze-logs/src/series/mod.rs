@@ -125,7 +125,7 @@ fn of_latency(
     }
     let middle = trend::of_latency(hours, latency, 0.5);
     let steady = trend::trend(track, Metric::Latency, &middle, (share, None));
-    let moves = shifts.line && steady.finding.is_some();
+    let moves = shifts.line && steady.takes();
     tests.push(steady);
     let slow = settings.slow_operation_threshold * 1000.0;
     let limit = (Metric::Latency, "median duration", slow, "slow_operation_threshold");
@@ -137,7 +137,7 @@ fn of_latency(
         return;
     }
     let drift = shape::drift(track, hours, latency, all);
-    let drifts = drift.finding.is_some();
+    let drifts = drift.takes();
     tests.push(drift);
     if !drifts {
         tests.push(shape::tail(track, hours, latency, &shifts.unusual, all));

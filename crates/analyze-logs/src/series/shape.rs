@@ -89,7 +89,7 @@ pub(crate) fn tail(
         .number("before_p99_ms", old.ms(0.99))
         .number("after_p99_ms", new.ms(0.99))
     });
-    Tested::new(deviation.p, hours.count, finding)
+    Tested::new(deviation.p, hours.splits(), finding)
 }
 
 /// A slow change of the whole shape: the first part of the log (a week, of a shorter log a third) against the last.

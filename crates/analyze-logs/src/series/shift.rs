@@ -145,10 +145,11 @@ impl Shifts {
             .number("calls_before", base.iter().map(|s| latency.calls(*s)).sum::<u64>() as f64)
             .number("calls_after", calls as f64)
         });
-        if finding.is_some() {
+        let tested = Tested::new(test.p, hours.count * STRETCHES, finding);
+        if tested.takes() {
             self.unusual.push(segment);
         }
-        self.tests.push(Tested::new(test.p, hours.count * STRETCHES, finding));
+        self.tests.push(tested);
     }
 }
 

@@ -66,6 +66,12 @@ impl Hours {
         hour.rem_euclid(24) as usize + if weekend { 24 } else { 0 }
     }
 
+    /// How many tests the best of all splits into before and after is worth: the maximum over n of them grows like
+    /// that of ln n independent ones (Darling and Erdos 1956).
+    pub(crate) fn splits(self) -> usize {
+        (4.0 * (self.count.max(2) as f64).ln()).ceil() as usize
+    }
+
     /// Half of the time after which hours are alike again.
     pub(crate) fn half_period(self) -> usize {
         if self.knows_weeks() { 84 } else { 12 }

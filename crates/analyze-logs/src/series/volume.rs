@@ -28,6 +28,12 @@ const FEWEST: f64 = 10.0;
 /// Calls per hour of every operation, and of all together.
 pub(crate) fn calls(tracks: &[Track<'_>], hours: Hours, all: u64) -> Vec<Tested> {
     let mut numbers: Vec<Vec<f64>> = tracks.iter().map(|track| track.numbers(|cell| cell.calls)).collect();
+    // The first and the last hour are hardly ever whole.
+    let whole = 1..hours.count.saturating_sub(1).max(1);
+    for calls in &mut numbers {
+        calls[0] = 0.0;
+        calls[whole.end..].fill(0.0);
+    }
     let mut total = vec![0.0; hours.count];
     for (sum, calls) in numbers.iter().flat_map(|calls| calls.iter().enumerate()) {
         total[sum] += calls;
@@ -37,8 +43,8 @@ pub(crate) fn calls(tracks: &[Track<'_>], hours: Hours, all: u64) -> Vec<Tested>
     // A log of less than three days has no hours to compare with.
     if hours.days() >= 3 && tracks.len() > 1 {
         let what = "calls of all operations";
-        let found =
-            [true, false].map(|above| one(None, what, hours, (&total, vec![1.0; hours.count], above), all));
+        let even: Vec<f64> = (0..hours.count).map(|hour| f64::from(whole.contains(&hour))).collect();
+        let found = [true, false].map(|above| one(None, what, hours, (&total, even.clone(), above), all));
         let found = found.into_iter().flatten();
         let found: Vec<_> =
             found.map(|(test, segment)| (of_many(test, &numbers, segment), segment)).collect();
