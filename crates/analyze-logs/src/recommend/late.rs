@@ -15,8 +15,8 @@ const CONFIDENCE: f64 = 0.9;
 /// Bounds of a new limit as a multiple of the old one.
 const LEAST: f64 = 1.25;
 const MOST: f64 = 2.0;
-/// Of the time-outs, at least this share is what 5 % around the limit hold more than a tenth of it before, and at
-/// most so many calls end later.
+/// Of the time-outs, at least this share is what 5 % around the limit hold more than half of a tenth of it before
+/// (as many calls end by themselves in the last 5 %), and at most so many calls end later.
 const PILED: f64 = 0.7;
 const BEYOND: f64 = 0.1;
 /// Fewer time-outs do not show a limit.
@@ -62,7 +62,7 @@ impl Late {
         };
         // A limit shows: time-outs pile up at it, and next to nothing takes longer. Calls that are told to time out
         // after any time (by another program's limit) say nothing of their own one.
-        let piled = count(0.95, 1.05) as f64 - count(0.85, 0.95) as f64 >= PILED * unfinished as f64;
+        let piled = count(0.95, 1.05) as f64 - 0.5 * count(0.85, 0.95) as f64 >= PILED * unfinished as f64;
         if (atom && !piled) || count(1.05, f64::INFINITY) as f64 > BEYOND * unfinished as f64 {
             return None;
         }
