@@ -315,8 +315,8 @@ fn latency_together(tracks: &[Track<'_>], of: &[(Option<Latency>, Failures)]) ->
 fn rest(latency: &Latency) -> Vec<f64> {
     let ranks = &latency.ranks;
     let mut rest = vec![f64::NAN; ranks.values.len()];
-    for segment in ranks.segments() {
-        let level = ranks.mean(segment);
+    for segment in &latency.levels {
+        let level = ranks.mean(*segment);
         for (hour, rest) in rest.iter_mut().enumerate().take(segment.end).skip(segment.start) {
             if ranks.weights[hour] > 0.0 {
                 *rest = (ranks.values[hour] - level) * ranks.weights[hour].sqrt();

@@ -89,6 +89,8 @@ pub(crate) struct Latency {
     pub(crate) counts: Vec<f64>,
     /// Mean ranks (0-1) of each hour's calls.
     pub(crate) ranks: Means,
+    /// The hours of one level of ranks each.
+    pub(crate) levels: Vec<Segment>,
     /// Medians of each hour, logarithms of microseconds.
     pub(crate) medians: Means,
 }
@@ -119,8 +121,10 @@ impl Latency {
         let ranks = ranks(&cells, &pool(cells.iter(), span));
         let weights = counts.iter().map(|count| 12.0 * count).collect();
         let medians: Vec<f64> = cells.iter().map(|cell| median(cell)).collect();
+        let ranks = Means::new(ranks, weights, true, 0.0);
         Some(Self {
-            ranks: Means::new(ranks, weights, true, 0.0),
+            levels: ranks.segments(),
+            ranks,
             medians: Means::new(medians, counts.clone(), false, 0.01),
             cells,
             span,

@@ -70,23 +70,63 @@ pub fn tell(findings: &Findings, settings: &AnalyzeLogs) -> Told {
         |of: fn(&crate::tally::Cell) -> u64| tracks.iter().map(|t| t.sum(0, hours.count, of)).sum::<u64>();
     let (all, all_nano) = (total(|cell| cell.calls), total(|cell| cell.cost_nano.max(0) as u64) as i64);
     let classes = Classes::new();
-    let mut tests = volume::calls(&tracks, hours, all);
-    let mut of: Vec<(Option<Latency>, Failures)> = Vec::new();
-    for track in &tracks {
-        let latency = Latency::of(track, hours, &classes);
+    let whole = Whole { hours, settings, all, all_nano };
+    // One worker a core; their answers are put together in the order of the operations.
+    let workers = std::thread::available_parallelism().map_or(1, usize::from);
+    let (mut tests, of) = std::thread::scope(|scope| {
+        let parts = tracks.chunks(tracks.len().div_ceil(workers).max(1));
+        let parts: Vec<_> = parts
+            .map(|part| scope.spawn(|| part.iter().map(|track| whole.look_at(track, &classes)).collect()))
+            .collect();
+        let mut tests = volume::calls(&tracks, hours, all);
+        let mut of = Vec::with_capacity(tracks.len());
+        for part in parts {
+            let looked: Vec<Looked> = part.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            for mut looked in looked {
+                tests.append(&mut looked.tests);
+                of.push((looked.latency, looked.failures));
+            }
+        }
+        (tests, of)
+    });
+    let candidates = correlate::candidates(findings, hours, &tracks, &of);
+    let correlations = correlate::rows(&candidates, settings.false_discovery_rate);
+    tests.extend(correlate::tests(candidates));
+    tests.extend(skill::choices(findings, hours));
+    Told { patterns: standing(tests, settings.false_discovery_rate), correlations, skills }
+}
+
+/// What all operations have in common.
+#[derive(Debug, Clone, Copy)]
+struct Whole<'a> {
+    hours: Hours,
+    settings: &'a AnalyzeLogs,
+    /// Calls and nano-dollars of all operations.
+    all: u64,
+    all_nano: i64,
+}
+
+/// What was seen in one operation.
+struct Looked {
+    tests: Vec<Tested>,
+    latency: Option<Latency>,
+    failures: Failures,
+}
+
+impl Whole<'_> {
+    fn look_at(self, track: &Track<'_>, classes: &Classes) -> Looked {
+        let Self { hours, settings, all, all_nano } = self;
+        let mut tests = Vec::new();
+        let latency = Latency::of(track, hours, classes);
         let share = track.sum(0, hours.count, |cell| cell.calls) as f64 / all.max(1) as f64;
         if let Some(latency) = &latency {
-            of_latency(track, hours, latency, (settings, all, share), &mut tests);
+            self.latency(track, latency, share, &mut tests);
         }
         let mut failures = errors::failures(track, hours, settings.error_budget, all);
         tests.append(&mut failures.tests);
         if failures.steady {
-            tests.push(trend::trend(
-                track,
-                Metric::ErrorRate,
-                &trend::of_errors(track, hours),
-                (share, Some(failures.counts.rise())),
-            ));
+            let (blocks, p) = (trend::of_errors(track, hours), failures.counts.rise());
+            tests.push(trend::trend(track, Metric::ErrorRate, &blocks, (share, Some(p))));
         }
         if let Some(costs) = volume::costs(track, hours) {
             let mut dear = volume::dear(track, hours, &costs, all_nano);
@@ -100,47 +140,36 @@ pub fn tell(findings: &Findings, settings: &AnalyzeLogs) -> Told {
                 tests.push(trend::breach(track, settings, &blocks, limit));
             }
         }
-        of.push((latency, failures));
+        Looked { tests, latency, failures }
     }
-    let candidates = correlate::candidates(findings, hours, &tracks, &of);
-    let correlations = correlate::rows(&candidates, settings.false_discovery_rate);
-    tests.extend(correlate::tests(candidates));
-    tests.extend(skill::choices(findings, hours));
-    Told { patterns: standing(tests, settings.false_discovery_rate), correlations, skills }
-}
 
-fn of_latency(
-    track: &Track<'_>,
-    hours: Hours,
-    latency: &Latency,
-    (settings, all, share): (&AnalyzeLogs, u64, f64),
-    tests: &mut Vec<Tested>,
-) {
-    let mut shifts = shift::shifts(track, hours, latency, all);
-    tests.append(&mut shifts.tests);
-    let level = shifts.unusual.iter().any(|segment| segment.length() > 24);
-    if level {
-        tests.push(shape::tail(track, hours, latency, &shifts.unusual, all));
-        return;
-    }
-    let middle = trend::of_latency(hours, latency, 0.5);
-    let steady = trend::trend(track, Metric::Latency, &middle, (share, None));
-    let moves = shifts.line && steady.takes();
-    tests.push(steady);
-    let slow = settings.slow_operation_threshold * 1000.0;
-    let limit = (Metric::Latency, "median duration", slow, "slow_operation_threshold");
-    tests.push(trend::breach(track, settings, &middle, limit));
-    let late = settings.timeout_threshold * 1000.0;
-    let limit = (Metric::Latency, "95th percentile of the duration", late, "timeout_threshold");
-    tests.push(trend::breach(track, settings, &trend::of_latency(hours, latency, 0.95), limit));
-    if moves {
-        return;
-    }
-    let drift = shape::drift(track, hours, latency, all);
-    let drifts = drift.takes();
-    tests.push(drift);
-    if !drifts {
-        tests.push(shape::tail(track, hours, latency, &shifts.unusual, all));
+    fn latency(self, track: &Track<'_>, latency: &Latency, share: f64, tests: &mut Vec<Tested>) {
+        let Self { hours, settings, all, .. } = self;
+        let mut shifts = shift::shifts(track, hours, latency, all);
+        tests.append(&mut shifts.tests);
+        if shifts.unusual.iter().any(|segment| segment.length() > 24) {
+            tests.push(shape::tail(track, hours, latency, &shifts.unusual, all));
+            return;
+        }
+        let middle = trend::of_latency(hours, latency, 0.5);
+        let steady = trend::trend(track, Metric::Latency, &middle, (share, None));
+        let moves = shifts.line && steady.takes();
+        tests.push(steady);
+        let slow = settings.slow_operation_threshold * 1000.0;
+        let limit = (Metric::Latency, "median duration", slow, "slow_operation_threshold");
+        tests.push(trend::breach(track, settings, &middle, limit));
+        let late = settings.timeout_threshold * 1000.0;
+        let limit = (Metric::Latency, "95th percentile of the duration", late, "timeout_threshold");
+        tests.push(trend::breach(track, settings, &trend::of_latency(hours, latency, 0.95), limit));
+        if moves {
+            return;
+        }
+        let drift = shape::drift(track, hours, latency, all);
+        let drifts = drift.takes();
+        tests.push(drift);
+        if !drifts {
+            tests.push(shape::tail(track, hours, latency, &shifts.unusual, all));
+        }
     }
 }
 

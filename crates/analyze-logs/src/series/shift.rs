@@ -36,7 +36,7 @@ pub(crate) struct Shifts {
 
 /// Looks for levels.
 pub(crate) fn shifts(track: &Track<'_>, hours: Hours, latency: &Latency, all: u64) -> Shifts {
-    let segments = merged(latency, latency.ranks.segments());
+    let segments = merged(latency, latency.levels.clone());
     if segments.len() < 2 {
         let tests = vec![Tested::nothing()];
         return Shifts { tests, unusual: Vec::new(), line: false, passing: None };

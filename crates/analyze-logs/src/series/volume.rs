@@ -44,7 +44,8 @@ pub(crate) fn calls(tracks: &[Track<'_>], hours: Hours, all: u64) -> Vec<Tested>
     if hours.days() >= 3 && tracks.len() > 1 {
         let what = "calls of all operations";
         let even: Vec<f64> = (0..hours.count).map(|hour| f64::from(whole.contains(&hour))).collect();
-        let found = [true, false].map(|above| one(None, what, hours, (&total, even.clone(), above), all));
+        let levels = Levels::of(hours, &total, even);
+        let found = [true, false].map(|above| one(None, what, hours, &levels, (&total, above, all)));
         let found = found.into_iter().flatten();
         let found: Vec<_> =
             found.map(|(test, segment)| (of_many(test, &numbers, segment), segment)).collect();
@@ -52,17 +53,25 @@ pub(crate) fn calls(tracks: &[Track<'_>], hours: Hours, all: u64) -> Vec<Tested>
         tests.extend(found.into_iter().map(|(test, _)| test));
     }
     // First those that are called more: without their surplus nobody else is called less.
+    let mut levels: Vec<Option<Levels>> = tracks.iter().map(|_| None).collect();
     for above in [true, false] {
-        for (track, calls) in tracks.iter().zip(&mut numbers) {
+        let mut changed = false;
+        for ((track, calls), levels) in tracks.iter().zip(&mut numbers).zip(&mut levels) {
             let own: f64 = calls.iter().sum();
             let alone = own > DOMINANT * total.iter().sum::<f64>();
             if alone && tracks.len() > 1 {
                 continue;
             }
-            let rest =
-                total.iter().zip(&*calls).map(|(total, own)| if alone { 1.0 } else { total - own }).collect();
+            let levels = levels.get_or_insert_with(|| {
+                let rest = total.iter().zip(&*calls);
+                Levels::of(
+                    hours,
+                    calls,
+                    rest.map(|(total, own)| if alone { 1.0 } else { total - own }).collect(),
+                )
+            });
             let what = format!("calls of {}", track.name);
-            for (mut test, hours) in one(Some(track), &what, hours, (calls, rest, above), all) {
+            for (mut test, hours) in one(Some(track), &what, hours, levels, (calls, above, all)) {
                 if everywhere.iter().any(|other| other.start < hours.end && hours.start < other.end) {
                     test.finding = None;
                 }
@@ -72,12 +81,29 @@ pub(crate) fn calls(tracks: &[Track<'_>], hours: Hours, all: u64) -> Vec<Tested>
                         total[hour] -= calls[hour] * (1.0 - usual);
                         calls[hour] *= usual;
                     }
+                    changed = true;
                 }
                 tests.push(test);
             }
         }
+        if changed {
+            levels.fill_with(|| None);
+        }
     }
     tests
+}
+
+/// Calls among those of others, and their segments.
+struct Levels {
+    counts: Counts,
+    segments: Vec<Segment>,
+}
+
+impl Levels {
+    fn of(hours: Hours, calls: &[f64], exposure: Vec<f64>) -> Self {
+        let counts = Counts::new(hours, calls.to_vec(), exposure);
+        Self { segments: counts.segments(), counts }
+    }
 }
 
 fn number(finding: &Finding, name: &str) -> f64 {
@@ -103,13 +129,11 @@ fn one(
     track: Option<&Track<'_>>,
     what: &str,
     hours: Hours,
-    (calls, exposure, above): (&[f64], Vec<f64>, bool),
-    all: u64,
+    Levels { counts, segments }: &Levels,
+    (calls, above, all): (&[f64], bool, u64),
 ) -> Vec<(Tested, Segment)> {
-    let counts = Counts::new(hours, calls.to_vec(), exposure);
-    let segments = counts.segments();
     let mut tests = Vec::new();
-    for deviation in deviations(&counts, &segments, above) {
+    for deviation in deviations(counts, segments, above) {
         let Segment { start, end } = deviation.hours;
         let seen: f64 = calls[start..end].iter().sum();
         let rate = deviation.base.0 / deviation.base.1.max(1e-9);
