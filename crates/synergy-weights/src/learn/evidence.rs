@@ -23,11 +23,11 @@ const HELPS: f64 = 0.8;
 const LEVEL: f64 = 0.05;
 /// Rows below which less than that passes.
 const FEW: f64 = 10.0;
-/// Rows above which the level falls with the twelfth power of their number: so many rows that still say nothing must not
+/// Rows above which the level falls with the sixth power of their number: so many rows that still say nothing must not
 /// move anything by accident, on whatever day they are looked at.
 const MANY: f64 = 100.0;
 /// What it falls to.
-const FLOOR: f64 = 0.000_01;
+const FLOOR: f64 = 0.0004;
 /// Keeps equations of metrics that always move together solvable, as a share of the rows.
 const APART: f64 = 1e-6;
 /// Draws over which the number of positive effects is counted: each pattern of signs once, in pairs of opposite ones.
@@ -84,7 +84,7 @@ pub(super) struct Verdict {
 impl Verdict {
     pub(super) fn of(estimate: &Estimate) -> Self {
         let rows = estimate.effective;
-        let level = (LEVEL * (rows / FEW).min(1.0) * (MANY / rows.max(1.0)).min(1.0).powi(12)).max(FLOOR);
+        let level = (LEVEL * (rows / FEW).min(1.0) * (MANY / rows.max(1.0)).min(1.0).powi(6)).max(FLOOR);
         let together: Matrix = std::array::from_fn(|i| {
             std::array::from_fn(|j| {
                 let same = f64::from(u8::from(i == j));
