@@ -27,7 +27,7 @@ use nightshift_core::{Ctx, Failure, Outcome, Tool};
 /// What the program says of itself.
 pub const TOOL: Tool = Tool {
     name: "analyze-logs",
-    about: "Read execution logs: counts, times and costs by operation, bad lines, templates",
+    about: "Read execution logs, find what stands out, and change a config so that it proves itself",
     details: "
 Examples:
   analyze-logs analyze logs/                        every log in a folder, rotated and compressed ones too

@@ -1,8 +1,8 @@
 //! From a recommendation to a config change that can be taken back.
 //!
-//! [`plan`] reads only: it finds the rule, the key and the new value, and makes the diff. [`apply`] writes it:
-//! the intent is in the store before the file is touched, so that after a crash at any instant [`repair`]
-//! finishes or undoes it. [`keep`] and [`revert`] end a change; until then no other change of the same key is
+//! [`plan()`] reads only: it finds the rule, the key and the new value, and makes the diff. [`apply()`] writes it:
+//! the intent is in the store before the file is touched, so that after a crash at any instant [`repair()`]
+//! finishes or undoes it. [`keep`] and [`revert()`] end a change; until then no other change of the same key is
 //! applied. Every step has a journal entry in the transaction that makes it.
 //!
 //! Refusals are [`Failure`]s with exit 4 (recorded as `refused`), failed writes ones with exit 1 (recorded as

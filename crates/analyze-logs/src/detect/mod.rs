@@ -1,7 +1,7 @@
 //! Detectors: what is kept while logs are read, beside the counts of `tally`, and the findings that follow.
 //!
-//! Kept are errors by shape ([`errors`]), marked calls by operation ([`marks`]) and what the calls of a session
-//! say together ([`sessions`], [`chains`]). All of it is sums, extremes and choices that do not depend on the
+//! Kept are errors by shape (`errors`), marked calls by operation (`marks`) and what the calls of a session
+//! say together (`sessions`, `chains`). All of it is sums, extremes and choices that do not depend on the
 //! order, in bounded memory, so that states of several machines and runs add up to the report of one.
 //! [`patterns`] makes the findings. `docs/patterns.md` has the rules and the formulas.
 

@@ -29,7 +29,7 @@ pub struct Arguments {
     /// Compare the arms of a split: FIELD=CONTROL,TREATMENT [default: analyze_logs.judge.ab]
     #[arg(long, value_name = "SPLIT", value_parser = parse_split)]
     ab: Option<Split>,
-    /// No change of ours: compare the calls of this operation (tool:<name>, llm:<model>, task:<name>)
+    /// No change of ours: compare the calls of this operation (tool:NAME, llm:MODEL, task:NAME)
     #[arg(long, value_name = "NAME", conflicts_with = "change")]
     operation: Option<String>,
     /// With --operation: when something was changed; before is compared with after
