@@ -22,7 +22,8 @@ fn main() -> Result<()> {
     let seconds: u64 = std::env::args().nth(1).map_or(Ok(20), |text| text.parse())?;
     let dir = tempfile::tempdir()?;
     let history = dir.path().join("synergy_history.db");
-    let entry = serde_json::json!({"synergy_roi": 0.05, "synergy_efficiency": 0.01}).as_object().cloned();
+    // The writer counts up from 0, and what is scraped must never go back.
+    let entry = serde_json::json!({"synergy_roi": -1, "synergy_efficiency": 0.01}).as_object().cloned();
     record(&history, "bench", &[entry.unwrap_or_default()], &Clock::new(None), &Stop::default())?;
     let exporter = start_exporter(&history, "127.0.0.1", 0, Duration::from_secs(5))?;
     let (address, over) = (exporter.address(), AtomicBool::new(false));
@@ -73,7 +74,7 @@ fn write(history: &Path, over: &AtomicBool, rows: &AtomicU64) -> Result<()> {
 fn scrape(address: SocketAddr, over: &AtomicBool, scrapes: &AtomicU64) -> Result<()> {
     let mut stream = TcpStream::connect(address)?;
     let mut reader = BufReader::new(stream.try_clone()?);
-    let (mut line, mut body, mut newest) = (String::new(), Vec::new(), 0.0);
+    let (mut line, mut body, mut newest) = (String::new(), Vec::new(), f64::NEG_INFINITY);
     while !over.load(Ordering::SeqCst) {
         stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")?;
         let mut length = 0;

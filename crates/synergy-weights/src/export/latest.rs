@@ -113,7 +113,8 @@ impl Latest {
         }
         let missing = || HistoryError::Missing(self.path.clone());
         let mut history = &state.open.as_ref().ok_or_else(missing)?.0;
-        let version = history.version()?;
+        // Before the row: what is written after this moves it, and is read the next time.
+        let mut version = history.version()?;
         if state.version == Some(version) {
             return Ok(());
         }
@@ -121,12 +122,13 @@ impl Latest {
             let again = History::open(&self.path)?.patience(PATIENCE)?;
             state.open = Some((again, file.unwrap_or_default()));
             history = &state.open.as_ref().ok_or_else(missing)?.0;
+            version = history.version()?;
         }
         let row = history.latest(&Scope::All)?;
         state.view.id = row.as_ref().map(|row| row.id);
         state.view.written = row.as_ref().and_then(|_| written(&self.path));
         state.view.values = row.map(|row| values(&row.entry)).unwrap_or_default();
-        state.version = Some(history.version()?);
+        state.version = Some(version);
         Ok(())
     }
 }
