@@ -62,8 +62,10 @@ pub fn on_huge_pages() {
             return;
         }
         let separator = if tunables.is_empty() { "" } else { ":" };
+        // By its path: /proc/self/exe would name the process `exe` to whoever looks for it.
+        let Ok(me) = std::env::current_exe() else { return };
         let mut arguments = std::env::args_os();
-        let mut again = Command::new("/proc/self/exe");
+        let mut again = Command::new(me);
         if let Some(name) = arguments.next() {
             again.arg0(name);
         }
