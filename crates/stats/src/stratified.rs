@@ -3,8 +3,12 @@
 //! Within a stratum (an hour of the week, say) the two sides are exchangeable under the null hypothesis, so
 //! that the sum of the scores on one side is a draw without replacement: the stratified linear rank test (van
 //! Elteren 1960; Cochran-Mantel-Haenszel for scores 0 and 1). What differs between strata, a daily wave for
-//! instance, cancels. What the strata's own draws do not explain (hours that are good or bad as a whole, one
-//! after the other) is estimated from how the strata scatter, and widens the test.
+//! instance, cancels. What the draws do not explain (hours that are good or bad as a whole, one after the other)
+//! widens the test: it is estimated from a long side before ([`Levels`]), or else from how the strata scatter.
+
+mod levels;
+
+pub use levels::Levels;
 
 use crate::special::{ln_choose, normal_cdf, normal_quantile};
 
@@ -12,72 +16,36 @@ use crate::special::{ln_choose, normal_cdf, normal_quantile};
 const MOST_EXACT: u64 = 4000;
 /// Fewer strata say nothing of how they scatter.
 const FEWEST_STRATA: usize = 8;
-/// How much of an hour's level the next hour keeps.
+/// How much of an hour's level the next hour keeps, where only the strata tell.
 const PERSISTENCE: f64 = 0.6;
 /// Standard errors that are added to what the strata scatter: too little costs false alarms, too much power.
 const CAUTION: f64 = 0.7;
 /// Strata farther apart are taken to be independent.
 const REACH: usize = 20;
 
-/// A value with its score, and how often each side of a stratum has it.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Scored {
-    /// The score, larger for worse.
-    pub score: f64,
-    /// Times before.
-    pub before: u64,
-    /// Times after.
-    pub after: u64,
-}
-
-/// One stratum: by how much the scores after exceed their expectation, and the variance of that under the null.
+/// The scores of one side in one hour; larger is worse.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct Excess {
-    /// Observed minus expected sum of the scores after.
-    pub excess: f64,
-    /// Variance of the sum when sides are exchanged at random.
-    pub variance: f64,
+pub struct Block {
+    /// The hour, counted from anywhere.
+    pub time: i64,
+    /// Which stratum it belongs to, from 0 in the order of time; `None` when nothing on the other side answers for it.
+    pub stratum: Option<usize>,
+    /// The side.
+    pub after: bool,
+    /// Calls.
+    pub count: f64,
+    /// Sum of their scores.
+    pub sum: f64,
+    /// Sum of the squares.
+    pub squares: f64,
 }
 
-impl Excess {
-    /// Of the values of a stratum. Zero with a side empty, or with all scores equal.
-    pub fn of(values: impl IntoIterator<Item = Scored> + Clone) -> Self {
-        let (mut before, mut after, mut sum, mut sum_after) = (0.0, 0.0, 0.0, 0.0);
-        for value in values.clone() {
-            let (b, a) = (value.before as f64, value.after as f64);
-            before += b;
-            after += a;
-            sum += value.score * (a + b);
-            sum_after += value.score * a;
-        }
-        let n = before + after;
-        if before == 0.0 || after == 0.0 || n < 2.0 {
-            return Self::default();
-        }
-        let mean = sum / n;
-        let squares: f64 =
-            values.into_iter().map(|v| (v.score - mean).powi(2) * (v.before + v.after) as f64).sum();
-        Self { excess: sum_after - after * mean, variance: after * before * squares / (n * (n - 1.0)) }
-    }
-}
-
-/// Events among trials on both sides of a stratum.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Rates {
-    /// (events, trials) before.
-    pub before: (u64, u64),
-    /// (events, trials) after.
-    pub after: (u64, u64),
-}
-
-impl Rates {
-    fn excess(self) -> Excess {
-        let score = |score, before, after| Scored { score, before, after };
-        let others = |(events, trials): (u64, u64)| trials.saturating_sub(events);
-        Excess::of([
-            score(1.0, self.before.0, self.after.0),
-            score(0.0, others(self.before), others(self.after)),
-        ])
+impl Block {
+    /// Adds a score that was there so many times.
+    pub fn add(&mut self, score: f64, times: f64) {
+        self.count += times;
+        self.sum += score * times;
+        self.squares += score * score * times;
     }
 }
 
@@ -88,32 +56,95 @@ pub struct Compared {
     pub z: f64,
     /// One-sided probability of this or more under the null.
     pub p: f64,
+    /// By how much the standard score rises when every score after rises by 1: what the test could see.
+    pub sight: f64,
     /// Variance in units of what the draws within strata explain, at least 1.
     pub overdispersion: f64,
     /// Strata that have both sides and any difference to show.
     pub strata: usize,
 }
 
-/// Compares any scores; strata in the order of time.
-pub fn compare(strata: &[Excess]) -> Compared {
-    let excess: f64 = strata.iter().map(|s| s.excess).sum();
-    let variance: f64 = strata.iter().map(|s| s.variance).sum();
-    finish(if variance > 0.0 { excess / variance.sqrt() } else { 0.0 }, strata)
+/// Both sides of a stratum.
+#[derive(Debug, Clone, Copy, Default)]
+struct Stratum {
+    before: Block,
+    after: Block,
 }
 
-/// Compares rates exactly: given the events of each stratum, those after are hypergeometric, and their sum's
-/// distribution is the convolution. The observed value counts half (mid-p, Lancaster 1961).
-pub fn compare_rates(strata: &[Rates]) -> Compared {
-    let excesses: Vec<Excess> = strata.iter().map(|stratum| stratum.excess()).collect();
-    let useful = |s: &&Rates| s.before.1 > 0 && s.after.1 > 0 && s.before.0 + s.after.0 > 0;
-    let events: u64 = strata.iter().filter(useful).map(|s| s.before.0 + s.after.0).sum();
-    if events == 0 || events > MOST_EXACT {
-        return compare(&excesses);
+impl Stratum {
+    fn all(blocks: &[Block]) -> Vec<Self> {
+        let mut strata = Vec::new();
+        for block in blocks {
+            let Some(number) = block.stratum else { continue };
+            if strata.len() <= number {
+                strata.resize(number + 1, Self::default());
+            }
+            let side = if block.after { &mut strata[number].after } else { &mut strata[number].before };
+            side.count += block.count;
+            side.sum += block.sum;
+            side.squares += block.squares;
+        }
+        strata
+    }
+
+    fn count(&self) -> f64 {
+        self.before.count + self.after.count
+    }
+
+    /// What a shift of the scores after by 1 adds to the excess.
+    fn pull(&self) -> f64 {
+        if self.count() > 0.0 { self.before.count * self.after.count / self.count() } else { 0.0 }
+    }
+
+    /// By how much the scores after exceed their expectation, and the variance of that when sides are exchanged at
+    /// random. Zero with a side empty, or with all scores equal.
+    fn excess(&self) -> Excess {
+        let n = self.count();
+        if self.before.count == 0.0 || self.after.count == 0.0 || n < 2.0 {
+            return Excess::default();
+        }
+        let mean = (self.before.sum + self.after.sum) / n;
+        let squares = (self.before.squares + self.after.squares - n * mean * mean).max(0.0);
+        // Equal scores leave what rounding leaves.
+        let squares =
+            if squares <= 1e-12 * (self.before.squares + self.after.squares) { 0.0 } else { squares };
+        Excess {
+            excess: self.after.sum - self.after.count * mean,
+            variance: self.pull() * squares / (n - 1.0),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Excess {
+    excess: f64,
+    variance: f64,
+}
+
+/// Compares any scores; blocks in the order of time. Without `levels` the strata themselves say how much they scatter.
+pub fn compare(blocks: &[Block], levels: Option<Levels>) -> Compared {
+    let strata = Stratum::all(blocks);
+    let excesses: Vec<Excess> = strata.iter().map(Stratum::excess).collect();
+    let excess: f64 = excesses.iter().map(|s| s.excess).sum();
+    let variance: f64 = excesses.iter().map(|s| s.variance).sum();
+    let z = if variance > 0.0 { excess / variance.sqrt() } else { 0.0 };
+    finish(z, &strata, &excesses, overdispersion(blocks, &strata, &excesses, levels))
+}
+
+/// Compares rates (scores 0 and 1) exactly: given the events of each stratum, those after are hypergeometric, and their
+/// sum's distribution is the convolution. The observed value counts half (mid-p, Lancaster 1961).
+pub fn compare_rates(blocks: &[Block], levels: Option<Levels>) -> Compared {
+    let strata = Stratum::all(blocks);
+    let useful =
+        |s: &&Stratum| s.before.count > 0.0 && s.after.count > 0.0 && s.before.sum + s.after.sum > 0.0;
+    let events: f64 = strata.iter().filter(useful).map(|s| s.before.sum + s.after.sum).sum();
+    if events == 0.0 || events > MOST_EXACT as f64 {
+        return compare(blocks, levels);
     }
     // distribution[i]: probability of `least + i` events after, over the strata so far.
     let (mut distribution, mut least, mut observed) = (vec![1.0], 0, 0);
     for stratum in strata.iter().filter(useful) {
-        let (from, probabilities) = hypergeometric(*stratum);
+        let (from, probabilities) = hypergeometric(stratum);
         let mut next = vec![0.0; distribution.len() + probabilities.len() - 1];
         for (i, left) in distribution.iter().enumerate() {
             for (j, right) in probabilities.iter().enumerate() {
@@ -122,44 +153,71 @@ pub fn compare_rates(strata: &[Rates]) -> Compared {
         }
         distribution = next;
         least += from;
-        observed += stratum.after.0;
+        observed += stratum.after.sum as u64;
     }
     let at = (observed - least) as usize;
     let above: f64 = distribution[at + 1..].iter().sum();
     let p = above + distribution[at] / 2.0;
     // Beyond the reach of f64 the normal form says the same: certain.
-    match normal_quantile(p) {
-        Ok(quantile) => finish(-quantile, &excesses),
-        Err(_) => compare(&excesses),
-    }
+    let Ok(quantile) = normal_quantile(p) else { return compare(blocks, levels) };
+    let excesses: Vec<Excess> = strata.iter().map(Stratum::excess).collect();
+    finish(-quantile, &strata, &excesses, overdispersion(blocks, &strata, &excesses, levels))
 }
 
 /// The least number of events after, and the probabilities from there on.
-fn hypergeometric(stratum: Rates) -> (u64, Vec<f64>) {
-    let (before, after) = (stratum.before.1, stratum.after.1);
-    let events = stratum.before.0 + stratum.after.0;
+fn hypergeometric(stratum: &Stratum) -> (u64, Vec<f64>) {
+    let (before, after) = (stratum.before.count as u64, stratum.after.count as u64);
+    let events = (stratum.before.sum + stratum.after.sum) as u64;
     let least = events.saturating_sub(before);
     let ln_all = ln_choose(before + after, events);
     let probability = |k| (ln_choose(after, k) + ln_choose(before, events - k) - ln_all).exp();
     (least, (least..=events.min(after)).map(probability).collect())
 }
 
-fn finish(z: f64, strata: &[Excess]) -> Compared {
-    let overdispersion = overdispersion(strata);
+fn finish(z: f64, strata: &[Stratum], excesses: &[Excess], overdispersion: f64) -> Compared {
     let z = z / overdispersion.sqrt();
-    let used = strata.iter().filter(|stratum| stratum.variance > 0.0).count();
-    Compared { z, p: normal_cdf(-z), overdispersion, strata: used }
+    let deviation = (excesses.iter().map(|s| s.variance).sum::<f64>() * overdispersion).sqrt();
+    let pull: f64 = strata.iter().map(Stratum::pull).sum();
+    let sight = if pull > 0.0 { pull / deviation } else { 0.0 };
+    let used = excesses.iter().filter(|excess| excess.variance > 0.0).count();
+    Compared { z, p: normal_cdf(-z), sight, overdispersion, strata: used }
 }
 
-/// Variance of the sum of the excesses over what the draws within strata explain; at least 1, and 1 with fewer
-/// than eight strata.
+/// Variance of the sum of the excesses over what the draws within strata explain; at least 1.
+fn overdispersion(blocks: &[Block], strata: &[Stratum], excesses: &[Excess], levels: Option<Levels>) -> f64 {
+    let variance: f64 = excesses.iter().map(|s| s.variance).sum();
+    match levels {
+        _ if variance <= 0.0 => 1.0,
+        Some(levels) => 1.0 + levels.variance * levels_pull(blocks, strata, levels.persistence) / variance,
+        None => from_strata(excesses),
+    }
+}
+
+/// Variance of the sum of the excesses when hours have levels of variance 1: the sum over all pairs of hours of what
+/// they pull, times their correlation.
+fn levels_pull(blocks: &[Block], strata: &[Stratum], persistence: f64) -> f64 {
+    let (mut sum, mut carried, mut last) = (0.0, 0.0, None);
+    for block in blocks {
+        let Some(stratum) = block.stratum.map(|number| &strata[number]) else { continue };
+        let other = if block.after { stratum.before.count } else { -stratum.after.count };
+        let pull = block.count * other / stratum.count();
+        let gap = last.map_or(0, |last| block.time - last);
+        carried *= persistence.powi(i32::try_from(gap).unwrap_or(i32::MAX));
+        sum += pull * pull + 2.0 * pull * carried;
+        carried += pull;
+        last = Some(block.time);
+    }
+    sum.max(0.0)
+}
+
+/// From how the strata scatter; 1 with fewer than eight.
 ///
 /// A stratum's own level adds `t^2 V^2` to its variance `V`, and levels of strata `d` apart go together by
 /// `PERSISTENCE^d`: one number `t^2`, estimated by least squares from the products of the excesses' rests around
 /// the common effect, each weighted by how much it says (moments as in Liang and Zeger 1986), and `CAUTION` of its
 /// standard error is added. A free choice of the persistence, or Newey and West's sums, scatter so much at fifty
 /// strata that they let more false alarms through (`scripts/sim-judging`).
-fn overdispersion(strata: &[Excess]) -> f64 {
+fn from_strata(strata: &[Excess]) -> f64 {
     let used: Vec<&Excess> = strata.iter().filter(|stratum| stratum.variance > 0.0).collect();
     if used.len() < FEWEST_STRATA {
         return 1.0;
@@ -210,6 +268,13 @@ pub fn mean_above_zero(differences: &[f64]) -> Option<Compared> {
     if variance <= 0.0 {
         return None;
     }
-    let z = mean / (variance / count).sqrt();
-    Some(Compared { z, p: normal_cdf(-z), overdispersion: variance / plain, strata: differences.len() })
+    let sight = (count / variance).sqrt();
+    let z = mean * sight;
+    Some(Compared {
+        z,
+        p: normal_cdf(-z),
+        sight,
+        overdispersion: variance / plain,
+        strata: differences.len(),
+    })
 }

@@ -8,7 +8,8 @@ use nightshift_core::rusqlite::Connection;
 
 use super::queue;
 use crate::change::{self, ConfigChange, Filter, Planned, Status, Verdict};
-use crate::judge::open::{entangled, paid};
+use crate::judge::ask::entangled;
+use crate::judge::open::paid;
 use crate::recommendation::Recommendation;
 
 /// What becomes of a planned change.

@@ -10,9 +10,10 @@ use nightshift_core::{Ctx, Exit, Failure, Outcome};
 use serde::Serialize;
 
 use super::collect::{Question, Selector, collect};
-use super::decide::{Asked, Basis, Decision, Verdict, decide};
+use super::decide::{Asked, Basis, Verdict, decide};
 use super::open::{self, Judged, Orders};
 use super::pairs::Pairs;
+use super::steady::steady;
 use crate::learning::{self, Db};
 use crate::read::{Options, Problem, Window, expand};
 use crate::tally::HOUR_US;
@@ -88,12 +89,14 @@ pub fn run(ctx: &Ctx, arguments: Arguments) -> Result<Outcome, Failure> {
     if let Some(operation) = arguments.operation {
         let bound = |text: &Option<String>| text.as_deref().map(|text| parse_bound(text, &zone)).transpose();
         let (at, until) = (bound(&arguments.at)?, bound(&arguments.until)?);
+        let rules = &ctx.config.analyze_logs.judge;
         let question = alone(ctx, &operation, at, until, split)?;
         let hours = collect(inputs, &options, std::slice::from_ref(&question), &mut problems)?;
-        let pairs = Pairs::of(&hours[0], &question);
+        let hours = hours.into_iter().next().map(|hours| steady(hours, rules)).unwrap_or_default();
+        let pairs = Pairs::of(&hours, &question);
         // Somebody who compares once wants an answer from what is there.
         let asked = Asked { hours_gone: pairs.hours as f64, last: true, ..Asked::default() };
-        let verdict = decide(&pairs, &ctx.config.analyze_logs.judge, asked);
+        let verdict = decide(&pairs, rules, asked);
         return Ok(operation_outcome(operation, verdict, problems));
     }
     let _lock = ctx.lock("analyze-logs-cycle")?;
@@ -155,11 +158,11 @@ fn alone(
 /// Exit 0: not worse, or no harm seen; 4: worse; 3: too few calls.
 fn operation_outcome(operation: String, verdict: Verdict, problems: Vec<Problem>) -> Outcome {
     let few = verdict.figures.is_empty() || verdict.basis == Basis::Unproven;
-    let (exit, status) = match verdict.decision {
+    let (exit, status) = match verdict.basis {
         _ if few => (Exit::NothingToDo, "too_few_calls"),
-        Decision::Revert => (Exit::Refused, "worse"),
-        Decision::Keep if verdict.basis == Basis::NonInferior => (Exit::Done, "not_worse"),
-        Decision::Keep | Decision::Wait => (Exit::Done, "no_harm_seen"),
+        Basis::Worse => (Exit::Refused, "worse"),
+        Basis::NonInferior => (Exit::Done, "not_worse"),
+        _ => (Exit::Done, "no_harm_seen"),
     };
     let text = format!("{operation}: {}", verdict.why);
     Outcome::new(exit, &OperationReport { operation, verdict, problems }, text).status(status)

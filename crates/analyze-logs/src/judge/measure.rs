@@ -2,14 +2,12 @@
 
 use nightshift_core::config::{Guard, Judge};
 use nightshift_stats::interval::newcombe;
-use nightshift_stats::special::normal_quantile;
-use nightshift_stats::stratified::{
-    Compared, Excess, Rates, Scored, compare, compare_rates, mean_above_zero,
-};
+use nightshift_stats::special::{normal_cdf, normal_quantile};
+use nightshift_stats::stratified::{Block, Compared, Levels, compare, compare_rates, mean_above_zero};
 use serde::{Deserialize, Serialize};
 
 use super::hours::{Calls, Sides};
-use super::pairs::{Pairs, Period};
+use super::pairs::{Baseline, Pairs, Period};
 use crate::tally::Sketch;
 
 /// Ranks from here on count for the general test of durations.
@@ -42,19 +40,76 @@ pub struct Measured {
     pub worse: bool,
     /// Shown to be no worse than the margin.
     pub no_worse: bool,
+    /// Part of the error that it may spend.
+    pub share: f64,
+    /// Chance that harm, twice what still counts as none, would have been found by now.
+    pub power: f64,
+    /// What harm would look like.
+    #[serde(skip)]
+    pub harm: Harm,
 }
 
-/// Measures the guarded figures that the calls have; `confidence` is that of a keep.
-pub fn measure(pairs: &Pairs, rules: &Judge, guards: &[Guard], confidence: f64) -> Vec<Measured> {
+/// Harm that is to be found, as the test sees it: twice what still counts as none.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Harm {
+    /// The standard score to be expected of it.
+    pub score: f64,
+    /// How much wider scores scatter under it.
+    pub spread: f64,
+    /// Tests that share the error of the figure.
+    pub tests: f64,
+}
+
+impl Harm {
+    /// Share of what is needed to find it with a chance of `power` at the error `alpha`; the standard score grows
+    /// with the root of the calls.
+    pub fn information(self, alpha: f64, power: f64) -> f64 {
+        let needed = score(1.0 - alpha / self.tests) + self.spread * score(power);
+        if needed > 0.0 { (self.score / needed).powi(2) } else { 1.0 }
+    }
+
+    /// Chance to find it at the error `alpha`.
+    pub fn power(self, alpha: f64) -> f64 {
+        normal_cdf((self.score - score(1.0 - alpha / self.tests)) / self.spread)
+    }
+
+    /// Of shares: from `old` up by `more`.
+    fn of_share(sight: f64, old: f64, more: f64, tests: f64) -> Self {
+        let scatter = |share: f64| share * (1.0 - share);
+        let (least, new) = (old.max(1e-4), (old + more).min(1.0));
+        let spread = (scatter(new).max(1e-4) / scatter(least).max(1e-4)).sqrt();
+        Self { score: more * sight, spread, tests }
+    }
+}
+
+/// Share of the error a figure may spend. Errors are 0 and 1 and need more of it than durations, which say more.
+const fn weight(guard: Guard) -> f64 {
+    match guard {
+        Guard::ErrorRate => 6.0,
+        Guard::P95Latency => 2.0,
+        Guard::CostPerCall | Guard::Throughput => 1.0,
+    }
+}
+
+/// Measures the guarded figures that the calls have, with `alpha` to spend on all of them in the end.
+pub fn measure(pairs: &Pairs<'_>, rules: &Judge, guards: &[Guard], alpha: f64) -> Vec<Measured> {
     let before = pairs.total(|sides| &sides.before);
     let after = pairs.total(|sides| &sides.after);
+    // Both ends of an interval may be wrong.
+    let confidence = 1.0 - (1.0 - rules.confidence) / 2.0;
     let measure = |guard: &Guard| match guard {
         Guard::ErrorRate => error_rate(pairs, rules, [&before, &after], confidence),
         Guard::P95Latency => latency(pairs, rules, [&before, &after], confidence),
         Guard::CostPerCall => cost(pairs, rules, [&before, &after], confidence),
         Guard::Throughput => throughput(pairs, rules, confidence),
     };
-    guards.iter().filter_map(measure).collect()
+    let mut figures: Vec<Measured> = guards.iter().filter_map(measure).collect();
+    let weights: f64 = figures.iter().map(|figure| weight(figure.figure)).sum();
+    for figure in &mut figures {
+        figure.share = weight(figure.figure) / weights;
+        figure.power = figure.harm.power(alpha * figure.share);
+    }
+    figures
 }
 
 /// The standard score of a one-sided confidence.
@@ -63,16 +118,16 @@ fn score(confidence: f64) -> f64 {
 }
 
 fn error_rate(
-    pairs: &Pairs,
+    pairs: &Pairs<'_>,
     rules: &Judge,
     [before, after]: [&Calls; 2],
     confidence: f64,
 ) -> Option<Measured> {
-    let counts = |calls: &Calls| (calls.cell.errors, calls.cell.calls);
-    let rates =
-        |period: &Period| Rates { before: counts(&period.sides.before), after: counts(&period.sides.after) };
-    let strata: Vec<Rates> = pairs.periods.iter().map(rates).collect();
-    let compared = compare_rates(&strata);
+    let blocks = blocks(pairs, |calls, block| {
+        block.add(1.0, calls.cell.errors as f64);
+        block.add(0.0, (calls.cell.calls - calls.cell.errors) as f64);
+    });
+    let compared = compare_rates(&blocks, levels(pairs, &blocks));
     // The sides as they would be with the hours of the side after: a baseline of more night is no excuse.
     let expected = |calls: fn(&Sides) -> &Calls| {
         let shares = pairs.periods.iter().map(|period| {
@@ -98,7 +153,30 @@ fn error_rate(
         overdispersion: compared.overdispersion,
         worse: new > old * rules.min_effect,
         no_worse: interval.high <= margin,
+        share: 0.0,
+        power: 0.0,
+        harm: Harm::of_share(compared.sight, old, 2.0 * margin, 1.0),
     })
+}
+
+/// The scores of each hour and side, in the order of time.
+fn blocks(pairs: &Pairs<'_>, mut add: impl FnMut(&Calls, &mut Block)) -> Vec<Block> {
+    let mut blocks = Vec::with_capacity(2 * pairs.by_hour.len());
+    for hour in &pairs.by_hour {
+        for (calls, after) in [(&hour.sides.before, false), (&hour.sides.after, true)] {
+            let mut block = Block { time: hour.time.into(), stratum: hour.period, after, ..Block::default() };
+            add(calls, &mut block);
+            if block.count > 0.0 {
+                blocks.push(block);
+            }
+        }
+    }
+    blocks
+}
+
+/// Arms share the levels of their hours: what they do not share is in how the hours' differences scatter.
+fn levels(pairs: &Pairs<'_>, blocks: &[Block]) -> Option<Levels> {
+    if pairs.baseline == Baseline::ControlArm { None } else { Levels::of(blocks) }
 }
 
 /// The score of each bucket of both sides together, from its middle rank.
@@ -117,28 +195,28 @@ fn rank_scores(all: &Sketch, score: impl Fn(f64) -> f64) -> impl Fn(u64) -> f64 
 }
 
 /// Compares two sketches in every period by the scores of their buckets.
-fn compare_sketches(pairs: &Pairs, sketch: fn(&Calls) -> &Sketch, score: impl Fn(u64) -> f64) -> Compared {
-    let strata: Vec<Excess> = pairs
-        .periods
-        .iter()
-        .map(|period| {
-            let values = |calls, before: bool| {
-                let times = move |times: u32| if before { (times.into(), 0) } else { (0, times.into()) };
-                sketch(calls).buckets().map(move |(first, _, count)| (first, times(count)))
-            };
-            let both = values(&period.sides.before, true).chain(values(&period.sides.after, false));
-            let scored: Vec<Scored> =
-                both.map(|(first, (before, after))| Scored { score: score(first), before, after }).collect();
-            Excess::of(scored.iter().copied())
-        })
-        .collect();
-    compare(&strata)
+fn compare_sketches(
+    pairs: &Pairs<'_>,
+    sketch: fn(&Calls) -> &Sketch,
+    score: impl Fn(u64) -> f64,
+) -> Compared {
+    let blocks = blocks(pairs, |calls, block| {
+        for (first, _, times) in sketch(calls).buckets() {
+            block.add(score(first), times.into());
+        }
+    });
+    compare(&blocks, levels(pairs, &blocks))
 }
 
 /// Two tests, each with half of the error: how many calls lie beyond the 95th percentile of both sides together
 /// (a sign test; sees a few calls that became very slow), and Savage's scores of the upper half (sees that all became
 /// slower, where the sign test needs three times the calls). The percentiles themselves must point the same way.
-fn latency(pairs: &Pairs, rules: &Judge, [before, after]: [&Calls; 2], confidence: f64) -> Option<Measured> {
+fn latency(
+    pairs: &Pairs<'_>,
+    rules: &Judge,
+    [before, after]: [&Calls; 2],
+    confidence: f64,
+) -> Option<Measured> {
     let (old, new) = (before.cell.quantile_ms(GUARDED)?, after.cell.quantile_ms(GUARDED)?);
     let mut all = before.cell.sketch.clone();
     all.absorb(&after.cell.sketch);
@@ -166,10 +244,28 @@ fn latency(pairs: &Pairs, rules: &Judge, [before, after]: [&Calls; 2], confidenc
     let ((l1, q1, u1), (l2, q2, u2)) = (ends(before), ends(after));
     let low = (q2 - q1 - (q2 - l2).hypot(u1 - q1)).exp();
     let high = (q2 - q1 + (u2 - q2).hypot(q1 - l1)).exp();
-    Some(ratio(Guard::P95Latency, (old, new), (low, high), compared, (rules.min_effect, rules.latency_ratio)))
+    let harmful = 1.0 + 2.0 * (rules.latency_ratio - 1.0);
+    let more = share_above(&before.cell.sketch, old * 1e3 / harmful) - (1.0 - GUARDED);
+    let harm = Harm::of_share(beyond.sight, 1.0 - GUARDED, more.max(0.0), 2.0);
+    Some(ratio(
+        (Guard::P95Latency, harm),
+        (old, new),
+        (low, high),
+        compared,
+        (rules.min_effect, rules.latency_ratio),
+    ))
 }
 
-fn cost(pairs: &Pairs, rules: &Judge, [before, after]: [&Calls; 2], confidence: f64) -> Option<Measured> {
+/// Share of the values above a limit; those of its own bucket count as above in part.
+fn share_above(sketch: &Sketch, limit: f64) -> f64 {
+    let above = |(first, next, count): (u64, u64, u32)| {
+        let part = ((next as f64 - limit) / (next - first).max(1) as f64).clamp(0.0, 1.0);
+        part * f64::from(count)
+    };
+    sketch.buckets().map(above).sum::<f64>() / sketch.count().max(1) as f64
+}
+
+fn cost(pairs: &Pairs<'_>, rules: &Judge, [before, after]: [&Calls; 2], confidence: f64) -> Option<Measured> {
     let mut all = before.costs.clone();
     all.absorb(&after.costs);
     let most = all.quantile(WINSOR, 0, u64::MAX)?;
@@ -195,11 +291,13 @@ fn cost(pairs: &Pairs, rules: &Judge, [before, after]: [&Calls; 2], confidence: 
     let (low, high) = (ends.0.exp(), ends.1.exp());
     let usd = |nano: f64| nano / 1e9;
     let limits = (rules.min_effect, rules.cost_ratio);
-    Some(ratio(Guard::CostPerCall, (usd(old), usd(new)), (low, high), compared, limits))
+    let more = 2.0 * (rules.cost_ratio - 1.0);
+    let harm = Harm { score: more * old * compared.sight, spread: 1.0 + more, tests: 1.0 };
+    Some(ratio((Guard::CostPerCall, harm), (usd(old), usd(new)), (low, high), compared, limits))
 }
 
 fn ratio(
-    figure: Guard,
+    (figure, harm): (Guard, Harm),
     (before, after): (f64, f64),
     (low, high): (f64, f64),
     compared: Compared,
@@ -216,11 +314,14 @@ fn ratio(
         overdispersion: compared.overdispersion,
         worse: after > before * least,
         no_worse: high <= margin,
+        share: 0.0,
+        power: 0.0,
+        harm,
     }
 }
 
 /// Calls in an hour, period by period: arms share the hours, so there is nothing to compare for them.
-fn throughput(pairs: &Pairs, rules: &Judge, confidence: f64) -> Option<Measured> {
+fn throughput(pairs: &Pairs<'_>, rules: &Judge, confidence: f64) -> Option<Measured> {
     let watched = |period: &&Period| period.watched.0 > 0.0 && period.watched.1 > 0.0;
     let rates: Vec<(f64, f64)> = pairs
         .periods
@@ -236,8 +337,7 @@ fn throughput(pairs: &Pairs, rules: &Judge, confidence: f64) -> Option<Measured>
     let count = rates.len() as f64;
     let mean = |side: fn(&(f64, f64)) -> f64| rates.iter().map(side).sum::<f64>() / count;
     let (old, new) = (mean(|rate| rate.0), mean(|rate| rate.1));
-    let error = if compared.z == 0.0 { 0.0 } else { ((old - new) / compared.z).abs() };
-    let half = score(confidence) * error;
+    let half = score(confidence) / compared.sight;
     let (low, high) = ((new - half) / old, (new + half) / old);
     Some(Measured {
         figure: Guard::Throughput,
@@ -250,5 +350,12 @@ fn throughput(pairs: &Pairs, rules: &Judge, confidence: f64) -> Option<Measured>
         overdispersion: compared.overdispersion,
         worse: new * rules.min_effect < old,
         no_worse: low >= rules.throughput_ratio,
+        share: 0.0,
+        power: 0.0,
+        harm: Harm {
+            score: 2.0 * (1.0 - rules.throughput_ratio) * old * compared.sight,
+            spread: 1.0,
+            tests: 1.0,
+        },
     })
 }

@@ -3,25 +3,21 @@
 //! A look is in the store before anything follows from it, so that a look that a crash cut short is acted on the
 //! next time and not taken twice.
 
-use nightshift_core::clock::{parse_time, rfc3339};
-use nightshift_core::config::{Judge, Split};
-use nightshift_core::jiff::Timestamp;
+use nightshift_core::clock::rfc3339;
+use nightshift_core::config::Split;
 use nightshift_core::rusqlite::{Connection, OptionalExtension, params};
 use nightshift_core::store::Store;
 use nightshift_core::{Ctx, Exit, Failure, OrFail};
 use serde::Serialize;
 
-use super::collect::{Question, Selector, collect};
+use super::ask::Asking;
+use super::collect::{Question, collect};
 use super::decide::{Asked, Basis, Decision, Looks, Verdict, decide};
 use super::pairs::Pairs;
+use super::steady::steady;
 use crate::change::{self, ConfigChange, Filter, Status};
-use crate::line::Kind;
 use crate::read::{Input, Options, Problem};
-use crate::recommendation::{ActionType, Recommendation};
 use crate::tally::HOUR_US;
-
-/// Microseconds of a week.
-const WEEK_US: i64 = 168 * HOUR_US;
 
 /// What became of a change that waited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -95,23 +91,35 @@ pub fn open(
     }
     let rules = &ctx.config.analyze_logs.judge;
     let now = ctx.clock.now();
-    let questions: Vec<Question> = waiting
-        .iter()
-        .map(|change| question(change, &all, rules, now, orders.split.clone()))
-        .collect::<Result<_, _>>()?;
+    let confirmed = confirmed(store.read())?;
+    let asking = Asking { all: &all, confirmed: &confirmed, rules, now, split: orders.split.as_ref() };
+    let asked: Vec<(Question, Option<Question>)> =
+        waiting.iter().map(|change| asking.about(change)).collect::<Result<_, _>>()?;
+    let questions: Vec<Question> =
+        asked.iter().flat_map(|(own, anchor)| [Some(own), anchor.as_ref()]).flatten().cloned().collect();
     let unread = problems.len();
     let hours = collect(orders.inputs, &orders.options, &questions, problems)?;
     let blind = problems.len() > unread || hours.iter().all(|hours| hours.0.is_empty());
+    let mut hours = hours.into_iter().map(|hours| steady(hours, rules));
     let mut judged = Vec::new();
-    for ((change, question), hours) in waiting.into_iter().zip(&questions).zip(&hours) {
+    for (change, (question, anchor)) in waiting.into_iter().zip(&asked) {
+        let own = hours.next().unwrap_or_default();
+        let before_all = anchor.as_ref().and_then(|_| hours.next()).unwrap_or_default();
         let looks = last_look(store.read(), &change.id)?;
         if let Some((decision @ (Decision::Keep | Decision::Revert), why)) = looks.decided {
             judged.push(follow(ctx, store, change, (decision, &why), None, (orders.act, orders.rollback))?);
             continue;
         }
         let gone = (now.as_microsecond() - question.at) as f64 / HOUR_US as f64;
-        let asked = Asked { hours_gone: gone, last: false, late_us: question.late_us, looks: looks.looks };
-        let verdict = decide(&Pairs::of(hours, question), rules, asked);
+        let anchored = anchor.as_ref().map(|question| Pairs::of(&before_all, question));
+        let asked = Asked {
+            hours_gone: gone,
+            late_us: question.late_us,
+            looks: looks.looks,
+            anchor: anchored.as_ref().filter(|pairs| !pairs.periods.is_empty()),
+            ..Asked::default()
+        };
+        let verdict = decide(&Pairs::of(&own, question), rules, asked);
         if blind && verdict.basis == Basis::Unproven {
             let why = "the logs could not be read: nothing is decided without them".to_owned();
             judged.push(line(change, Outcome::Waiting, why, Some(verdict)));
@@ -177,92 +185,14 @@ fn line(change: &ConfigChange, outcome: Outcome, why: String, verdict: Option<Ve
     }
 }
 
-/// What to ask of the logs about a change.
-fn question(
-    change: &ConfigChange,
-    all: &[ConfigChange],
-    rules: &Judge,
-    now: Timestamp,
-    split: Option<Split>,
-) -> Result<Question, Failure> {
-    let at = time(change.applied_at.as_deref(), &change.id)?;
-    let scope = scope(&change.recommendation);
-    let mut baseline_from = at - i64::from(rules.baseline_weeks) * WEEK_US;
-    let mut without = Vec::new();
-    // What another change of the same calls did before is no baseline, nor is the time in which it did harm.
-    for other in
-        all.iter().filter(|other| other.id != change.id && meets(&self::scope(&other.recommendation), &scope))
-    {
-        let Ok(from) = time(other.applied_at.as_deref(), &other.id) else { continue };
-        if from >= at {
-            continue;
-        }
-        match other.status {
-            Status::Reverted => without.push((from, time(other.ended_at.as_deref(), &other.id)?)),
-            Status::Kept | Status::Applied => baseline_from = baseline_from.max(from),
-            _ => {}
-        }
-    }
-    Ok(Question {
-        scope,
-        at,
-        baseline_from,
-        without,
-        until: now.as_microsecond(),
-        late_us: raised_limit(change),
-        split,
-    })
-}
-
-fn time(text: Option<&str>, id: &str) -> Result<i64, Failure> {
-    let time = text.and_then(parse_time).map(Timestamp::as_microsecond);
-    time.ok_or_else(|| Failure::failed(format!("the record of change {id} has no readable time")))
-}
-
-/// The calls that a change is about.
-fn scope(advice: &Recommendation) -> Vec<Selector> {
-    // A route moves calls from one model to another: only all of them together can be compared.
-    if advice.action_type == ActionType::ModelRouting {
-        return vec![Selector::Kind(Kind::Llm)];
-    }
-    let Some(operation) = &advice.operation else { return vec![Selector::All] };
-    let mut scope = vec![Selector::Operation(operation.clone())];
-    // So does another tool for the same work.
-    if let Some(other) = advice.parameters.get("alternative").and_then(|value| value.as_str()) {
-        let prefix = operation.split_once(':').map_or("", |(kind, _)| kind);
-        let full = if other.contains(':') { other.to_owned() } else { format!("{prefix}:{other}") };
-        scope.push(Selector::Operation(full));
-    }
-    scope
-}
-
-/// Whether two scopes may have calls in common.
-fn meets(a: &[Selector], b: &[Selector]) -> bool {
-    let kind = |name: &str, kind: Kind| name.starts_with(kind.prefix());
-    a.iter().any(|a| {
-        b.iter().any(|b| match (a, b) {
-            (Selector::All, _) | (_, Selector::All) => true,
-            (Selector::Operation(name), Selector::Kind(of))
-            | (Selector::Kind(of), Selector::Operation(name)) => kind(name, *of),
-            (a, b) => a == b,
-        })
-    })
-}
-
-/// Whether two recommendations are about the same calls: their effects could not be told apart.
-pub(crate) fn entangled(a: &Recommendation, b: &Recommendation) -> bool {
-    meets(&scope(a), &scope(b))
-}
-
-/// The old limit in microseconds, when the change raised one.
-fn raised_limit(change: &ConfigChange) -> Option<u64> {
-    if change.recommendation.action != "raise_timeout" {
-        return None;
-    }
-    let old = change.before.as_ref()?.as_f64()?;
-    let last = change.key_path.keys().last().map(String::as_str).unwrap_or_default();
-    let unit = if last.ends_with("_ms") { 1e3 } else { 1e6 };
-    (old > 0.0).then_some((old * unit) as u64)
+/// The changes that a person confirmed: kept, and by no look of ours.
+fn confirmed(connection: &Connection) -> Result<Vec<String>, Failure> {
+    let mut statement = connection.prepare_cached(
+        "SELECT id FROM config_changes WHERE status = 'kept' AND id NOT IN
+         (SELECT change_id FROM judgements WHERE decision = 'keep')",
+    )?;
+    let rows = statement.query_map([], |row| row.get(0))?;
+    Ok(rows.collect::<Result<_, _>>()?)
 }
 
 /// The looks at a change so far, and what the last one decided.

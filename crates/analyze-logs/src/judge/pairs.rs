@@ -55,11 +55,24 @@ pub struct Period {
     pub watched: (f64, f64),
 }
 
+/// An hour of the sides.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Hour<'a> {
+    /// Hours since 1970.
+    pub time: i32,
+    /// The period that it belongs to, if the period has calls on both sides.
+    pub period: Option<usize>,
+    /// Its calls.
+    pub sides: &'a Sides,
+}
+
 /// The two sides, matched; only periods that have calls on both.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Pairs {
+pub struct Pairs<'a> {
     /// What the side before is.
     pub baseline: Baseline,
+    /// In the order of time, those without an answer too.
+    pub by_hour: Vec<Hour<'a>>,
     /// In the order of time after the change.
     pub periods: Vec<Period>,
     /// Calls after the change that nothing answers for.
@@ -68,9 +81,9 @@ pub struct Pairs {
     pub hours: usize,
 }
 
-impl Pairs {
+impl<'a> Pairs<'a> {
     /// Matches the hours of a question.
-    pub fn of(hours: &Hours, question: &Question) -> Self {
+    pub fn of(hours: &'a Hours, question: &Question) -> Self {
         if question.split.is_some() {
             return Self::matched(hours, question, Baseline::ControlArm);
         }
@@ -85,7 +98,7 @@ impl Pairs {
             .unwrap_or_else(|| Self::matched(hours, question, Baseline::AllBefore))
     }
 
-    fn matched(hours: &Hours, question: &Question, baseline: Baseline) -> Self {
+    fn matched(hours: &'a Hours, question: &Question, baseline: Baseline) -> Self {
         let first = i32::try_from(question.at.div_euclid(HOUR_US)).unwrap_or_default();
         // Counted from the change on, so that periods are in the order in which they came after it.
         let key = |hour: i32| match baseline.period() {
@@ -106,10 +119,18 @@ impl Pairs {
         }
         let calls = |period: &Period| (period.sides.before.cell.calls, period.sides.after.cell.calls);
         let unmatched = periods.values().map(calls).filter(|calls| calls.0 == 0).map(|calls| calls.1).sum();
-        let periods = periods.into_values().filter(|period| calls(period).0 > 0 && calls(period).1 > 0);
+        periods.retain(|_, period| calls(period).0 > 0 && calls(period).1 > 0);
+        let numbers: BTreeMap<i32, usize> =
+            periods.keys().zip(0..).map(|(key, number)| (*key, number)).collect();
+        let by_hour = hours.0.iter().map(|(time, sides)| Hour {
+            time: *time,
+            period: numbers.get(&key(*time)).copied(),
+            sides,
+        });
         Self {
             baseline,
-            periods: periods.collect(),
+            by_hour: by_hour.collect(),
+            periods: periods.into_values().collect(),
             unmatched,
             hours: hours.0.values().filter(|sides| sides.after.cell.calls > 0).count(),
         }

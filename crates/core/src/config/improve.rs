@@ -127,15 +127,17 @@ pub struct Judge {
     pub confidence: f64,
     /// Figures that must not become worse.
     pub guard: Vec<Guard>,
-    /// Calls after the change from which on the test has its full power.
+    /// Chance with which harm is to be found, were it twice what still counts as none; the judge waits until then.
+    pub power: f64,
+    /// Fewest calls after the change for a verdict that does not come early.
     pub observations: u64,
     /// Fewer calls on either side prove nothing.
     pub min_observations: u64,
     /// Hours that the calls must cover: an hour alone may be a good one or a bad one.
     pub min_hours: f64,
-    /// Hours after which a change without harm stays.
+    /// Hours after which there is a verdict, whatever was seen.
     pub deadline_hours: f64,
-    /// Weeks before the change whose same hours are the baseline.
+    /// Weeks before the change whose same hours are the baseline, as far as they are like the last one.
     pub baseline_weeks: u32,
     /// A figure is worse from this ratio on, however sure the test is.
     pub min_effect: f64,
@@ -149,7 +151,7 @@ pub struct Judge {
     pub cost_ratio: f64,
     /// Ratio of the calls in an hour that still counts as none.
     pub throughput_ratio: f64,
-    /// What too few calls mean at the deadline.
+    /// What becomes at the deadline of a change about which the calls were too few to tell.
     pub unproven: Unproven,
     /// Compare with the control arm of a split instead of with the hours before.
     pub ab: Option<Split>,
@@ -161,11 +163,12 @@ impl Default for Judge {
             alpha: 0.05,
             confidence: 0.95,
             guard: vec![Guard::ErrorRate, Guard::P95Latency, Guard::CostPerCall],
+            power: 0.95,
             observations: 500,
             min_observations: 30,
             min_hours: 6.0,
             deadline_hours: 168.0,
-            baseline_weeks: 1,
+            baseline_weeks: 4,
             min_effect: 1.05,
             error_margin: 0.01,
             error_ratio: 1.25,
@@ -190,7 +193,9 @@ pub(super) fn check(cycle: &Loop, judge: &Judge) -> Result<(), Failure> {
             return outside(name, value, "is a share from 0 to 1");
         }
     }
-    for (name, value) in [("judge.alpha", judge.alpha), ("judge.confidence", judge.confidence)] {
+    for (name, value) in
+        [("judge.alpha", judge.alpha), ("judge.confidence", judge.confidence), ("judge.power", judge.power)]
+    {
         if !(value > 0.0 && value < 1.0) {
             return outside(name, value, "must be strictly between 0 and 1");
         }
