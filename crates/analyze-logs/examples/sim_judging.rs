@@ -166,7 +166,7 @@ fn question(change: i32, hours: i32) -> Question {
     Question {
         scope: Vec::new(),
         at,
-        baseline_from: 0,
+        baseline_from: at - 4 * i64::from(WEEK) * HOUR_US,
         without: Vec::new(),
         until: at + i64::from(hours) * HOUR_US,
         late_us: None,
@@ -199,6 +199,15 @@ fn judged(
         looks = verdict.looks;
         if verdict.decision != Decision::Wait {
             let reverted = verdict.decision == Decision::Revert;
+            if std::env::var("DBG").is_ok() && reverted {
+                eprintln!("{} {gone}", verdict.why);
+                for f in &verdict.figures {
+                    eprintln!(
+                        "   {:?} p {:.5} share {:.3} od {:.2}",
+                        f.figure, f.p, f.share, f.overdispersion
+                    );
+                }
+            }
             return (Ended { reverted, basis: verdict.basis, calls: verdict.calls[1] }, gone);
         }
     }
@@ -292,9 +301,14 @@ fn main() {
         writeln!(std::io::stdout(), "{line}").expect("stdout is open");
     };
     for (given, name) in GIVEN {
+        if let Ok(only) = std::env::var("ONLY") {
+            if only != name {
+                continue;
+            }
+        }
         for world in &WORLDS {
             let mut line = format!("{name:14} {:26}", world.name);
-            for effect in &EFFECTS[..4] {
+            for effect in &EFFECTS[..std::env::var("NE").ok().and_then(|v| v.parse().ok()).unwrap_or(4)] {
                 let s = shares(world, effect, (given, calls as usize), (runs, seed), &rules);
                 line += &format!(
                     " | {:5.1} {:5.1} {:5.1} {:5}/{:5}",

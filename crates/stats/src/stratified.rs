@@ -38,6 +38,8 @@ pub struct Block {
     pub sum: f64,
     /// Sum of the squares.
     pub squares: f64,
+    /// Sum of the cubes.
+    pub cubes: f64,
 }
 
 impl Block {
@@ -46,6 +48,14 @@ impl Block {
         self.count += times;
         self.sum += score * times;
         self.squares += score * score * times;
+        self.cubes += score.powi(3) * times;
+    }
+
+    fn absorb(&mut self, other: &Self) {
+        self.count += other.count;
+        self.sum += other.sum;
+        self.squares += other.squares;
+        self.cubes += other.cubes;
     }
 }
 
@@ -80,9 +90,7 @@ impl Stratum {
                 strata.resize(number + 1, Self::default());
             }
             let side = if block.after { &mut strata[number].after } else { &mut strata[number].before };
-            side.count += block.count;
-            side.sum += block.sum;
-            side.squares += block.squares;
+            side.absorb(block);
         }
         strata
     }
@@ -96,22 +104,25 @@ impl Stratum {
         if self.count() > 0.0 { self.before.count * self.after.count / self.count() } else { 0.0 }
     }
 
-    /// By how much the scores after exceed their expectation, and the variance of that when sides are exchanged at
-    /// random. Zero with a side empty, or with all scores equal.
+    /// By how much the scores after exceed their expectation, and variance and third moment of that when sides are
+    /// exchanged at random (a draw without replacement). Zero with a side empty, or with all scores equal.
     fn excess(&self) -> Excess {
-        let n = self.count();
-        if self.before.count == 0.0 || self.after.count == 0.0 || n < 2.0 {
+        let (b, a, n) = (self.before.count, self.after.count, self.count());
+        if b == 0.0 || a == 0.0 || n < 2.0 {
             return Excess::default();
         }
-        let mean = (self.before.sum + self.after.sum) / n;
-        let squares = (self.before.squares + self.after.squares - n * mean * mean).max(0.0);
+        let mut all = self.before;
+        all.absorb(&self.after);
+        let mean = all.sum / n;
+        let squares = all.squares - n * mean * mean;
+        let excess = self.after.sum - a * mean;
         // Equal scores leave what rounding leaves.
-        let squares =
-            if squares <= 1e-12 * (self.before.squares + self.after.squares) { 0.0 } else { squares };
-        Excess {
-            excess: self.after.sum - self.after.count * mean,
-            variance: self.pull() * squares / (n - 1.0),
+        if squares <= 1e-12 * all.squares {
+            return Excess { excess, ..Excess::default() };
         }
+        let cubes = all.cubes - 3.0 * mean * all.squares + 2.0 * n * mean.powi(3);
+        let third = if n > 2.0 { self.pull() * (b - a) * cubes / ((n - 1.0) * (n - 2.0)) } else { 0.0 };
+        Excess { excess, variance: self.pull() * squares / (n - 1.0), third }
     }
 }
 
@@ -119,6 +130,7 @@ impl Stratum {
 struct Excess {
     excess: f64,
     variance: f64,
+    third: f64,
 }
 
 /// Compares any scores; blocks in the order of time. Without `levels` the strata themselves say how much they scatter.
@@ -127,8 +139,17 @@ pub fn compare(blocks: &[Block], levels: Option<Levels>) -> Compared {
     let excesses: Vec<Excess> = strata.iter().map(Stratum::excess).collect();
     let excess: f64 = excesses.iter().map(|s| s.excess).sum();
     let variance: f64 = excesses.iter().map(|s| s.variance).sum();
-    let z = if variance > 0.0 { excess / variance.sqrt() } else { 0.0 };
+    let z =
+        if variance > 0.0 { unskewed(excess, variance, excesses.iter().map(|s| s.third).sum()) } else { 0.0 };
     finish(z, &strata, &excesses, overdispersion(blocks, &strata, &excesses, levels))
+}
+
+/// The standard score that a normal variable of the same tail has: first term of Cornish and Fisher (1938). Where one
+/// side is longer, few large scores on the short one are no rarity.
+fn unskewed(excess: f64, variance: f64, third: f64) -> f64 {
+    let z = excess / variance.sqrt();
+    let skewness = third / variance.powf(1.5);
+    z - skewness * (z * z - 1.0) / 6.0
 }
 
 /// Compares rates (scores 0 and 1) exactly: given the events of each stratum, those after are hypergeometric, and their

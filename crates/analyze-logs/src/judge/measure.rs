@@ -194,18 +194,13 @@ fn rank_scores(all: &Sketch, score: impl Fn(f64) -> f64) -> impl Fn(u64) -> f64 
     move |first| scores.binary_search_by_key(&first, |(first, _)| *first).map_or(0.0, |at| scores[at].1)
 }
 
-/// Compares two sketches in every period by the scores of their buckets.
-fn compare_sketches(
-    pairs: &Pairs<'_>,
-    sketch: fn(&Calls) -> &Sketch,
-    score: impl Fn(u64) -> f64,
-) -> Compared {
-    let blocks = blocks(pairs, |calls, block| {
+/// The hours' values by the scores of their buckets.
+fn sketch_blocks(pairs: &Pairs<'_>, sketch: fn(&Calls) -> &Sketch, score: impl Fn(u64) -> f64) -> Vec<Block> {
+    blocks(pairs, |calls, block| {
         for (first, _, times) in sketch(calls).buckets() {
             block.add(score(first), times.into());
         }
-    });
-    compare(&blocks, levels(pairs, &blocks))
+    })
 }
 
 /// Two tests, each with half of the error: how many calls lie beyond the 95th percentile of both sides together
@@ -220,11 +215,12 @@ fn latency(
     let (old, new) = (before.cell.quantile_ms(GUARDED)?, after.cell.quantile_ms(GUARDED)?);
     let mut all = before.cell.sketch.clone();
     all.absorb(&after.cell.sketch);
-    let test = |scores: fn(f64) -> f64| {
-        compare_sketches(pairs, |calls| &calls.cell.sketch, rank_scores(&all, scores))
-    };
-    let beyond = test(|rank| f64::from(u8::from(rank > GUARDED)));
-    let upper = test(|rank| ((1.0 - UPPER) / (1.0 - rank)).ln().max(0.0));
+    let scored =
+        |scores: fn(f64) -> f64| sketch_blocks(pairs, |calls| &calls.cell.sketch, rank_scores(&all, scores));
+    let far = scored(|rank| f64::from(u8::from(rank > GUARDED)));
+    let beyond = compare_rates(&far, levels(pairs, &far));
+    let long = scored(|rank| ((1.0 - UPPER) / (1.0 - rank)).ln().max(0.0));
+    let upper = compare(&long, levels(pairs, &long));
     let surer = if upper.p < beyond.p { upper } else { beyond };
     let compared = Compared {
         p: (2.0 * surer.p).min(1.0),
@@ -272,7 +268,8 @@ fn cost(pairs: &Pairs<'_>, rules: &Judge, [before, after]: [&Calls; 2], confiden
     if most <= 0.0 || before.costs.count() == 0 || after.costs.count() == 0 {
         return None;
     }
-    let compared = compare_sketches(pairs, |calls| &calls.costs, |first| (first as f64).min(most));
+    let costs = sketch_blocks(pairs, |calls| &calls.costs, |first| (first as f64).min(most));
+    let compared = compare(&costs, levels(pairs, &costs));
     let moments = |calls: &Calls| {
         let n = calls.costs.count() as f64;
         let values = || {
