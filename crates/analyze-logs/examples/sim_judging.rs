@@ -219,6 +219,9 @@ fn baseline(steps: &[Step], rules: &Judge) -> Hours {
     for step in steps {
         hours.add(step, Side::Before, None);
     }
+    if std::env::var("NOSTEADY").is_ok() {
+        return hours;
+    }
     steady(hours, rules)
 }
 
@@ -306,7 +309,7 @@ fn main() {
                 continue;
             }
         }
-        for world in &WORLDS {
+        for world in &WORLDS[std::env::var("FROMW").ok().and_then(|v| v.parse().ok()).unwrap_or(0)..] {
             let mut line = format!("{name:14} {:26}", world.name);
             for effect in &EFFECTS[..std::env::var("NE").ok().and_then(|v| v.parse().ok()).unwrap_or(4)] {
                 let s = shares(world, effect, (given, calls as usize), (runs, seed), &rules);

@@ -10,7 +10,7 @@ mod levels;
 
 pub use levels::Levels;
 
-use crate::special::{ln_choose, normal_cdf, normal_quantile};
+use crate::special::{beta_cdf, ln_choose, normal_cdf, normal_quantile};
 
 /// Events beyond this are judged by the normal approximation, which is exact enough there.
 const MOST_EXACT: u64 = 4000;
@@ -20,6 +20,8 @@ const FEWEST_STRATA: usize = 8;
 const PERSISTENCE: f64 = 0.6;
 /// Standard errors that are added to what the strata scatter: too little costs false alarms, too much power.
 const CAUTION: f64 = 0.7;
+/// Strata that tell as much of how they scatter as one independent piece would.
+const STRATA_PIECE: f64 = 8.0;
 /// Strata farther apart are taken to be independent.
 const REACH: usize = 20;
 
@@ -141,7 +143,7 @@ pub fn compare(blocks: &[Block], levels: Option<Levels>) -> Compared {
     let variance: f64 = excesses.iter().map(|s| s.variance).sum();
     let z =
         if variance > 0.0 { unskewed(excess, variance, excesses.iter().map(|s| s.third).sum()) } else { 0.0 };
-    finish(z, &strata, &excesses, overdispersion(blocks, &strata, &excesses, levels))
+    finish(z, &strata, &excesses, wider(blocks, &strata, &excesses, levels))
 }
 
 /// The standard score that a normal variable of the same tail has: first term of Cornish and Fisher (1938). Where one
@@ -182,7 +184,7 @@ pub fn compare_rates(blocks: &[Block], levels: Option<Levels>) -> Compared {
     // Beyond the reach of f64 the normal form says the same: certain.
     let Ok(quantile) = normal_quantile(p) else { return compare(blocks, levels) };
     let excesses: Vec<Excess> = strata.iter().map(Stratum::excess).collect();
-    finish(-quantile, &strata, &excesses, overdispersion(blocks, &strata, &excesses, levels))
+    finish(-quantile, &strata, &excesses, wider(blocks, &strata, &excesses, levels))
 }
 
 /// The least number of events after, and the probabilities from there on.
@@ -195,23 +197,47 @@ fn hypergeometric(stratum: &Stratum) -> (u64, Vec<f64>) {
     (least, (least..=events.min(after)).map(probability).collect())
 }
 
-fn finish(z: f64, strata: &[Stratum], excesses: &[Excess], overdispersion: f64) -> Compared {
+fn finish(z: f64, strata: &[Stratum], excesses: &[Excess], wider: Wider) -> Compared {
+    let Wider { overdispersion, freedom } = wider;
     let z = z / overdispersion.sqrt();
+    // Only the part of the variance that was estimated is unsure (Satterthwaite 1946).
+    let unsure = 1.0 - 1.0 / overdispersion;
+    let p = if unsure > 0.0 { student_tail(z, freedom / (unsure * unsure)) } else { normal_cdf(-z) };
     let deviation = (excesses.iter().map(|s| s.variance).sum::<f64>() * overdispersion).sqrt();
     let pull: f64 = strata.iter().map(Stratum::pull).sum();
     let sight = if pull > 0.0 { pull / deviation } else { 0.0 };
     let used = excesses.iter().filter(|excess| excess.variance > 0.0).count();
-    Compared { z, p: normal_cdf(-z), sight, overdispersion, strata: used }
+    Compared { z, p, sight, overdispersion, strata: used }
 }
 
-/// Variance of the sum of the excesses over what the draws within strata explain; at least 1.
-fn overdispersion(blocks: &[Block], strata: &[Stratum], excesses: &[Excess], levels: Option<Levels>) -> f64 {
+/// By how much the variance is larger than draws within strata explain (at least 1), and how well that is known.
+struct Wider {
+    overdispersion: f64,
+    freedom: f64,
+}
+
+fn wider(blocks: &[Block], strata: &[Stratum], excesses: &[Excess], levels: Option<Levels>) -> Wider {
     let variance: f64 = excesses.iter().map(|s| s.variance).sum();
     match levels {
-        _ if variance <= 0.0 => 1.0,
-        Some(levels) => 1.0 + levels.variance * levels_pull(blocks, strata, levels.persistence) / variance,
-        None => from_strata(excesses),
+        _ if variance <= 0.0 => Wider { overdispersion: 1.0, freedom: 1.0 },
+        Some(levels) => {
+            let pull = levels_pull(blocks, strata, levels.persistence);
+            // A few hours that go together are a few draws, and no sum that must be normal.
+            let hours = blocks.iter().filter(|block| block.after && block.stratum.is_some()).count() as f64;
+            let draws = hours * (1.0 - levels.persistence) / (1.0 + levels.persistence);
+            Wider {
+                overdispersion: 1.0 + levels.variance * pull / variance,
+                freedom: levels.freedom.min(draws.max(1.0)),
+            }
+        }
+        None => Wider { overdispersion: from_strata(excesses), freedom: strata.len() as f64 / STRATA_PIECE },
     }
+}
+
+/// P(T >= t) of Student's distribution.
+fn student_tail(t: f64, freedom: f64) -> f64 {
+    let outside = beta_cdf(0.5 * freedom, 0.5, freedom / (freedom + t * t)).unwrap_or(1.0) / 2.0;
+    if t > 0.0 { outside } else { 1.0 - outside }
 }
 
 /// Variance of the sum of the excesses when hours have levels of variance 1: the sum over all pairs of hours of what

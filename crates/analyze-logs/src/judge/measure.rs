@@ -213,8 +213,9 @@ fn latency(
     confidence: f64,
 ) -> Option<Measured> {
     let (old, new) = (before.cell.quantile_ms(GUARDED)?, after.cell.quantile_ms(GUARDED)?);
-    let mut all = before.cell.sketch.clone();
-    all.absorb(&after.cell.sketch);
+    // Ranks among all hours, matched or not: a few bad hours must not say by themselves what is far.
+    let sides = pairs.by_hour.iter().map(|hour| hour.sides);
+    let all = Sketch::sum(sides.flat_map(|sides| [&sides.before.cell.sketch, &sides.after.cell.sketch]));
     let scored =
         |scores: fn(f64) -> f64| sketch_blocks(pairs, |calls| &calls.cell.sketch, rank_scores(&all, scores));
     let far = scored(|rank| f64::from(u8::from(rank > GUARDED)));

@@ -29,7 +29,7 @@ impl Baseline {
     /// In words.
     pub const fn words(self) -> &'static str {
         match self {
-            Self::SameHoursOfWeek => "the same hours of the week before",
+            Self::SameHoursOfWeek => "the same hours of the weeks before",
             Self::SameHoursOfDay => "the same hours of the days before",
             Self::AllBefore => "all hours before",
             Self::ControlArm => "the control arm",

@@ -14,7 +14,7 @@ use crate::tally::HOUR_US;
 /// Hours of a week.
 const WEEK: i32 = 168;
 /// A week is of another piece when so little speaks for it being of the same.
-const DIFFERENT: f64 = 0.005;
+const DIFFERENT: f64 = 0.001;
 
 /// Takes out the weeks of the baseline that are not like those after them, and all before.
 pub fn steady(mut hours: Hours, rules: &Judge) -> Hours {

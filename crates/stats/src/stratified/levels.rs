@@ -13,6 +13,8 @@ const CYCLES: [i64; 2] = [168, 24];
 const FEWEST_FREE: usize = 72;
 /// Hours farther apart are not asked how they go together.
 const REACH: i64 = 24;
+/// Hours that tell as much of how levels scatter as one independent piece would.
+const PIECE: f64 = 40.0;
 /// Steps of the persistence that are tried.
 const STEPS: u32 = 49;
 
@@ -23,6 +25,8 @@ pub struct Levels {
     pub variance: f64,
     /// Correlation of neighbouring hours.
     pub persistence: f64,
+    /// Degrees of freedom of both: as many as means of two days' hours would have.
+    pub freedom: f64,
 }
 
 /// The rest of an hour: what its calls add up to beyond the mean of its place in the cycle.
@@ -40,11 +44,12 @@ impl Levels {
     /// Estimates from the blocks before, in the order of time. `None` where there are too few to tell.
     pub fn of(blocks: &[Block]) -> Option<Self> {
         let before: Vec<&Block> = blocks.iter().filter(|block| !block.after && block.count > 0.0).collect();
-        let rests = CYCLES.iter().map(|cycle| rests(&before, *cycle)).find(|(rests, means)| {
-            let free = rests.len().saturating_sub(*means);
-            free >= FEWEST_FREE && 2 * free >= rests.len()
-        });
-        Some(fit(&rests?.0))
+        CYCLES.iter().find_map(|cycle| {
+            let (rests, means) = rests(&before, *cycle);
+            let free = rests.len().saturating_sub(means);
+            let enough = free >= FEWEST_FREE && 2 * free >= rests.len();
+            enough.then(|| Self { freedom: free as f64 / PIECE, ..fit(&rests) })
+        })
     }
 }
 
@@ -100,7 +105,7 @@ fn fit(rests: &[Rest]) -> Levels {
         let weight = if lag == 0 { 0.5 } else { 1.0 };
         (lag as i32, weight * found, weight * scale)
     });
-    let mut best = (0.0, Levels { variance: 0.0, persistence: 0.0 });
+    let mut best = (0.0, Levels { variance: 0.0, persistence: 0.0, freedom: 1.0 });
     for persistence in (0..STEPS).map(|step| f64::from(step) / f64::from(STEPS)) {
         let (mut found, mut scale) = (0.0, 0.0);
         for (lag, lag_found, lag_scale) in weighted.clone() {
@@ -109,7 +114,7 @@ fn fit(rests: &[Rest]) -> Levels {
             scale += together * together * lag_scale;
         }
         if scale > 0.0 && found > 0.0 && found * found / scale > best.0 {
-            best = (found * found / scale, Levels { variance: found / scale, persistence });
+            best = (found * found / scale, Levels { variance: found / scale, persistence, freedom: 1.0 });
         }
     }
     best.1
