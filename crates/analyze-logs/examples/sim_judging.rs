@@ -12,7 +12,7 @@ use nightshift_analyze_logs::read::{NONE, Step, Text};
 use nightshift_analyze_logs::tally::HOUR_US;
 use nightshift_core::config::Judge;
 use nightshift_stats::rng::SplitMix64;
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// Calls in an average hour.
 const AN_HOUR: f64 = 10.0;
@@ -29,6 +29,8 @@ struct World {
     hours: (f64, f64),
     /// How much of the level of an hour is that of the hour before.
     carried: f64,
+    /// Whether the goals are asked here.
+    goal: bool,
 }
 
 /// What the change does.
@@ -44,16 +46,27 @@ struct Effect {
 }
 
 const NEUTRAL: Effect = Effect { name: "neutral", errors: 1.0, all: 1.0, tail: 1.0 };
-const EFFECTS: [Effect; 5] = [
+const EFFECTS: [Effect; 4] = [
     NEUTRAL,
     Effect { name: "errors x1.5", errors: 1.5, ..NEUTRAL },
     Effect { name: "p95 x1.5, all calls", all: 1.5, ..NEUTRAL },
     Effect { name: "p95 x1.5, slowest tenth", tail: 1.5, ..NEUTRAL },
-    Effect { name: "better (errors /1.5, p95 /1.3)", errors: 1.0 / 1.5, all: 1.0 / 1.3, tail: 1.0 },
 ];
 
 const ORDINARY: World =
-    World { name: "30 % fail", errors: 0.30, sigma: 0.5, hours: (0.1, 0.2), carried: 0.6 };
+    World { name: "30 % fail", errors: 0.30, sigma: 0.5, hours: (0.1, 0.2), carried: 0.6, goal: true };
+/// Small changes for the worse, and their number in a series.
+const SMALL: [Effect; 3] = [
+    NEUTRAL,
+    Effect { name: "errors x1.1", errors: 1.1, ..NEUTRAL },
+    Effect { name: "p95 x1.1", all: 1.1, ..NEUTRAL },
+];
+const SERIES: u32 = 8;
+/// Where series are tried.
+const CHAINED: [&str; 2] = ["10 % fail", "20 % fail"];
+/// Nineteen in twenty series must end at most so many times worse: harm that is found for sure, and one change more.
+const RATCHET: f64 = 1.5 * 1.1 + 1e-9;
+
 const WORLDS: [World; 9] = [
     World { name: "30 % fail, even hours", hours: (0.0, 0.0), ..ORDINARY },
     World { name: "10 % fail, even hours", errors: 0.10, hours: (0.0, 0.0), ..ORDINARY },
@@ -63,7 +76,14 @@ const WORLDS: [World; 9] = [
     ORDINARY,
     World { name: "10 % fail, sigma 1", errors: 0.10, sigma: 1.0, ..ORDINARY },
     World { name: "20 % fail, rough hours", errors: 0.20, hours: (0.2, 0.4), ..ORDINARY },
-    World { name: "20 % fail, wild hours", errors: 0.20, hours: (0.3, 0.6), carried: 0.8, ..ORDINARY },
+    World {
+        name: "20 % fail, wild hours",
+        errors: 0.20,
+        hours: (0.3, 0.6),
+        carried: 0.8,
+        goal: false,
+        ..ORDINARY
+    },
 ];
 
 struct Draws(SplitMix64);
@@ -149,10 +169,12 @@ enum Given {
     All,
 }
 
+/// The settings; goals are asked of the last.
 const GIVEN: [(Given, &str); 3] =
     [(Given::Sides, "both sides"), (Given::Weeks, "weeks before"), (Given::All, "all calls")];
 
 /// How one change ended.
+#[derive(Clone, Copy)]
 struct Ended {
     reverted: bool,
     basis: Basis,
@@ -199,15 +221,6 @@ fn judged(
         looks = verdict.looks;
         if verdict.decision != Decision::Wait {
             let reverted = verdict.decision == Decision::Revert;
-            if std::env::var("DBG").is_ok() && reverted {
-                eprintln!("{} {gone}", verdict.why);
-                for f in &verdict.figures {
-                    eprintln!(
-                        "   {:?} p {:.5} share {:.3} od {:.2}",
-                        f.figure, f.p, f.share, f.overdispersion
-                    );
-                }
-            }
             return (Ended { reverted, basis: verdict.basis, calls: verdict.calls[1] }, gone);
         }
     }
@@ -218,9 +231,6 @@ fn baseline(steps: &[Step], rules: &Judge) -> Hours {
     let mut hours = Hours::default();
     for step in steps {
         hours.add(step, Side::Before, None);
-    }
-    if std::env::var("NOSTEADY").is_ok() {
-        return hours;
     }
     steady(hours, rules)
 }
@@ -247,9 +257,17 @@ struct Shares {
     calls: [u64; 2],
 }
 
-fn numbers(seed: u64, runs: u64) -> impl Iterator<Item = u64> {
+/// Runs of one kind, in as many threads as there are cores; the answers in the order of the runs.
+fn many<T: Send>(seed: u64, runs: u64, one: impl Fn(u64) -> T + Sync) -> Vec<T> {
+    let threads = std::thread::available_parallelism().map_or(1, |count| count.get() as u64);
     // Mixed, for neighbouring states of this generator give the same numbers one draw later.
-    (0..runs).map(move |run| SplitMix64::new(seed.wrapping_mul(1_000_003).wrapping_add(run)).next_u64())
+    let number = |run: u64| SplitMix64::new(seed.wrapping_mul(1_000_003).wrapping_add(run)).next_u64();
+    let part = |thread| (thread * runs / threads..(thread + 1) * runs / threads).map(|run| one(number(run)));
+    std::thread::scope(|scope| {
+        let parts: Vec<_> =
+            (0..threads).map(|thread| scope.spawn(move || part(thread).collect::<Vec<T>>())).collect();
+        parts.into_iter().flat_map(|part| part.join().expect("no run panics")).collect()
+    })
 }
 
 fn shares(
@@ -259,18 +277,42 @@ fn shares(
     (runs, seed): (u64, u64),
     rules: &Judge,
 ) -> Shares {
-    let ended: Vec<Ended> =
-        numbers(seed, runs).map(|number| one(number, world, effect, given, rules)).collect();
-    let share =
-        |of: &dyn Fn(&Ended) -> bool| ended.iter().filter(|ended| of(ended)).count() as f64 / runs as f64;
+    let ended = many(seed, runs, |number| one(number, world, effect, given, rules));
+    let share = |of: fn(&Ended) -> bool| ended.iter().filter(|ended| of(ended)).count() as f64 / runs as f64;
     let mut calls: Vec<u64> = ended.iter().map(|ended| ended.calls).collect();
     calls.sort_unstable();
     Shares {
-        reverted: share(&|ended| ended.reverted),
-        not_worse: share(&|ended| ended.basis == Basis::NonInferior),
-        no_harm: share(&|ended| ended.basis == Basis::NoHarm),
+        reverted: share(|ended| ended.reverted),
+        not_worse: share(|ended| ended.basis == Basis::NonInferior),
+        no_harm: share(|ended| ended.basis == Basis::NoHarm),
         calls: [calls[calls.len() / 2], calls[calls.len() * 19 / 20]],
     }
+}
+
+/// Small changes, each made when the one before it has its verdict: how many times worse it is in the end, and how
+/// many were taken back.
+fn series(seed: u64, world: &World, each: &Effect, rules: &Judge) -> (f64, u32) {
+    let mut draws = Draws(SplitMix64::new(seed));
+    let mut now = 400_000 + draws.0.below(168) as i32;
+    let anchor = side(&mut draws, world, &NEUTRAL, (now - 4 * WEEK, now), usize::MAX);
+    let (mut own, mut kept, mut reverted) = (anchor.clone(), 0, 0);
+    for _ in 0..SERIES {
+        let times = |factor: f64| factor.powi(kept + 1);
+        let effect = Effect { errors: times(each.errors), all: times(each.all), ..NEUTRAL };
+        let window = (now, now + rules.deadline_hours as i32);
+        let after = side(&mut draws, world, &effect, window, usize::MAX);
+        let first = (kept > 0).then(|| baseline(&anchor, rules));
+        let (ended, hours) = judged(now, baseline(&own, rules), first, &after, rules);
+        now += hours;
+        if ended.reverted {
+            reverted += 1;
+        } else {
+            kept += 1;
+            let until = i64::from(now) * HOUR_US;
+            own = after.into_iter().filter(|step| step.at < until).collect();
+        }
+    }
+    (each.errors.max(each.all).powi(kept), reverted)
 }
 
 /// What the best test of two plain samples of rates could do at the same error, for comparison.
@@ -286,6 +328,70 @@ fn best_power(world: &World, effect: &Effect, calls: u64, alpha: f64) -> Option<
     Some(normal_cdf(shift + normal_quantile(alpha).ok()?))
 }
 
+/// A row of the first table, and the goals that it misses.
+fn row(
+    (given, name): (Given, &str),
+    world: &World,
+    effect: &Effect,
+    (runs, seed, calls): (u64, u64, u64),
+    rules: &Judge,
+) -> (Value, Option<String>) {
+    let found = shares(world, effect, (given, calls as usize), (runs, seed), rules);
+    let best = best_power(world, effect, calls, rules.alpha).filter(|_| given == Given::Sides);
+    let goal = match effect.name {
+        "neutral" => found.reverted <= 0.05,
+        _ => found.reverted >= 0.95,
+    };
+    let percent = |share: f64| format!("{:.1} %", 100.0 * share);
+    print(&format!(
+        "{name:13} {:24} {:24} {:>8} {:>9} {:>8} {:>6} {:>6} {:>9}",
+        world.name,
+        effect.name,
+        percent(found.reverted),
+        percent(found.not_worse),
+        percent(found.no_harm),
+        found.calls[0],
+        found.calls[1],
+        best.map_or("-".into(), percent),
+    ));
+    let row = json!({"given": name, "operation": world.name, "change": effect.name, "reverted": found.reverted,
+        "kept_not_worse": found.not_worse, "kept_no_harm": found.no_harm, "calls_median": found.calls[0],
+        "calls_p95": found.calls[1], "best_test": best});
+    let missed = given == Given::All && world.goal && !goal;
+    (row, missed.then(|| format!("{}: {}", world.name, effect.name)))
+}
+
+/// A row of the second table.
+fn series_row(
+    world: &World,
+    each: &Effect,
+    (runs, seed): (u64, u64),
+    rules: &Judge,
+) -> (Value, Option<String>) {
+    let ended = many(seed, runs, |number| series(number, world, each, rules));
+    let reverted = ended.iter().map(|(_, reverted)| f64::from(*reverted)).sum::<f64>();
+    let reverted = reverted / (runs as f64 * f64::from(SERIES));
+    let mut factors: Vec<f64> = ended.iter().map(|(factor, _)| *factor).collect();
+    factors.sort_by(f64::total_cmp);
+    let all = each.errors.max(each.all).powi(SERIES as i32);
+    let (median, high) = (factors[factors.len() / 2], factors[factors.len() * 19 / 20]);
+    print(&format!(
+        "{:24} {:24} {:>7.1} % {all:>8.2} {median:>8.2} {high:>8.2}",
+        world.name,
+        each.name,
+        100.0 * reverted
+    ));
+    let missed = high > RATCHET || (all == 1.0 && reverted > 0.05);
+    let row = json!({"operation": world.name, "each": each.name, "reverted": reverted, "if_all_were_kept": all,
+        "median": median, "p95": high});
+    (row, missed.then(|| format!("{}: {} changes, {}", world.name, SERIES, each.name)))
+}
+
+fn print(line: &str) {
+    use std::io::Write;
+    writeln!(std::io::stdout(), "{line}").expect("stdout is open");
+}
+
 fn main() {
     let (mut runs, mut seed, mut calls) = (400, 1, 500);
     let mut arguments = std::env::args().skip(1);
@@ -299,30 +405,40 @@ fn main() {
         }
     }
     let rules = Judge { observations: calls, ..Judge::default() };
-    let print = |line: &str| {
-        use std::io::Write;
-        writeln!(std::io::stdout(), "{line}").expect("stdout is open");
-    };
-    for (given, name) in GIVEN {
-        if let Ok(only) = std::env::var("ONLY") {
-            if only != name {
-                continue;
+    print(&format!(
+        "{runs} runs, {calls} calls, alpha {}, power {}, random seed {seed}",
+        rules.alpha, rules.power
+    ));
+    print(&format!(
+        "{:13} {:24} {:24} {:>8} {:>9} {:>8} {:>6} {:>6} {:>9}",
+        "calls", "operation", "change", "reverted", "not worse", "no harm", "median", "p95", "best test"
+    ));
+    let (mut rows, mut chains, mut missed) = (Vec::new(), Vec::new(), Vec::new());
+    for given in GIVEN {
+        for world in &WORLDS {
+            for effect in &EFFECTS {
+                let (row, miss) = row(given, world, effect, (runs, seed, calls), &rules);
+                rows.push(row);
+                missed.extend(miss);
             }
         }
-        for world in &WORLDS[std::env::var("FROMW").ok().and_then(|v| v.parse().ok()).unwrap_or(0)..] {
-            let mut line = format!("{name:14} {:26}", world.name);
-            for effect in &EFFECTS[..std::env::var("NE").ok().and_then(|v| v.parse().ok()).unwrap_or(4)] {
-                let s = shares(world, effect, (given, calls as usize), (runs, seed), &rules);
-                line += &format!(
-                    " | {:5.1} {:5.1} {:5.1} {:5}/{:5}",
-                    100.0 * s.reverted,
-                    100.0 * s.not_worse,
-                    100.0 * s.no_harm,
-                    s.calls[0],
-                    s.calls[1]
-                );
-            }
-            print(&line);
+    }
+    print(&format!("{SERIES} small changes, one after the other: how many times worse in the end"));
+    print(&format!(
+        "{:24} {:24} {:>9} {:>8} {:>8} {:>8}",
+        "operation", "each", "reverted", "all kept", "median", "p95"
+    ));
+    for world in WORLDS.iter().filter(|world| CHAINED.contains(&world.name)) {
+        for each in &SMALL {
+            let (row, miss) = series_row(world, each, (runs / 4, seed), &rules);
+            chains.push(row);
+            missed.extend(miss);
         }
+    }
+    let report = json!({"name": "sim-judging", "runs": runs, "seed": seed, "calls": calls, "alpha": rules.alpha,
+        "power": rules.power, "rows": rows, "series": chains, "missed": missed, "goals_met": missed.is_empty()});
+    print(&report.to_string());
+    if !missed.is_empty() {
+        std::process::exit(1);
     }
 }

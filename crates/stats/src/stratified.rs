@@ -20,7 +20,7 @@ const FEWEST_STRATA: usize = 8;
 const PERSISTENCE: f64 = 0.6;
 /// Standard errors that are added to what the strata scatter: too little costs false alarms, too much power.
 const CAUTION: f64 = 0.7;
-/// Strata that tell as much of how they scatter as one independent piece would.
+/// Neighbouring strata, or hours, that tell as much of how they scatter as one that is independent would.
 const STRATA_PIECE: f64 = 8.0;
 /// Strata farther apart are taken to be independent.
 const REACH: usize = 20;
@@ -224,10 +224,9 @@ fn wider(blocks: &[Block], strata: &[Stratum], excesses: &[Excess], levels: Opti
             let pull = levels_pull(blocks, strata, levels.persistence);
             // A few hours that go together are a few draws, and no sum that must be normal.
             let hours = blocks.iter().filter(|block| block.after && block.stratum.is_some()).count() as f64;
-            let draws = hours * (1.0 - levels.persistence) / (1.0 + levels.persistence);
             Wider {
                 overdispersion: 1.0 + levels.variance * pull / variance,
-                freedom: levels.freedom.min(draws.max(1.0)),
+                freedom: levels.freedom.min((hours / STRATA_PIECE).max(1.0)),
             }
         }
         None => Wider { overdispersion: from_strata(excesses), freedom: strata.len() as f64 / STRATA_PIECE },

@@ -10,8 +10,6 @@ use super::hours::{Calls, Sides};
 use super::pairs::{Baseline, Pairs, Period};
 use crate::tally::Sketch;
 
-/// Ranks from here on count for the general test of durations.
-const UPPER: f64 = 0.5;
 /// The quantile that is guarded.
 const GUARDED: f64 = 0.95;
 /// Costs above this quantile of both sides count as this: one huge prompt is no trend.
@@ -56,37 +54,35 @@ pub struct Harm {
     pub score: f64,
     /// How much wider scores scatter under it.
     pub spread: f64,
-    /// Tests that share the error of the figure.
-    pub tests: f64,
 }
 
 impl Harm {
     /// Share of what is needed to find it with a chance of `power` at the error `alpha`; the standard score grows
     /// with the root of the calls.
     pub fn information(self, alpha: f64, power: f64) -> f64 {
-        let needed = score(1.0 - alpha / self.tests) + self.spread * score(power);
+        let needed = score(1.0 - alpha) + self.spread * score(power);
         if needed > 0.0 { (self.score / needed).powi(2) } else { 1.0 }
     }
 
     /// Chance to find it at the error `alpha`.
     pub fn power(self, alpha: f64) -> f64 {
-        normal_cdf((self.score - score(1.0 - alpha / self.tests)) / self.spread)
+        normal_cdf((self.score - score(1.0 - alpha)) / self.spread)
     }
 
     /// Of shares: from `old` up by `more`.
-    fn of_share(sight: f64, old: f64, more: f64, tests: f64) -> Self {
+    fn of_share(sight: f64, old: f64, more: f64) -> Self {
         let scatter = |share: f64| share * (1.0 - share);
         let (least, new) = (old.max(1e-4), (old + more).min(1.0));
         let spread = (scatter(new).max(1e-4) / scatter(least).max(1e-4)).sqrt();
-        Self { score: more * sight, spread, tests }
+        Self { score: more * sight, spread }
     }
 }
 
 /// Share of the error a figure may spend. Errors are 0 and 1 and need more of it than durations, which say more.
 const fn weight(guard: Guard) -> f64 {
     match guard {
-        Guard::ErrorRate => 6.0,
-        Guard::P95Latency => 2.0,
+        Guard::ErrorRate => 5.0,
+        Guard::P95Latency => 3.0,
         Guard::CostPerCall | Guard::Throughput => 1.0,
     }
 }
@@ -155,7 +151,7 @@ fn error_rate(
         no_worse: interval.high <= margin,
         share: 0.0,
         power: 0.0,
-        harm: Harm::of_share(compared.sight, old, 2.0 * margin, 1.0),
+        harm: Harm::of_share(compared.sight, old, 2.0 * margin),
     })
 }
 
@@ -179,21 +175,6 @@ fn levels(pairs: &Pairs<'_>, blocks: &[Block]) -> Option<Levels> {
     if pairs.baseline == Baseline::ControlArm { None } else { Levels::of(blocks) }
 }
 
-/// The score of each bucket of both sides together, from its middle rank.
-fn rank_scores(all: &Sketch, score: impl Fn(f64) -> f64) -> impl Fn(u64) -> f64 {
-    let count = all.count() as f64;
-    let mut below = 0.0;
-    let scores: Vec<(u64, f64)> = all
-        .buckets()
-        .map(|(first, _, times)| {
-            let rank = (below + f64::from(times) / 2.0) / count;
-            below += f64::from(times);
-            (first, score(rank))
-        })
-        .collect();
-    move |first| scores.binary_search_by_key(&first, |(first, _)| *first).map_or(0.0, |at| scores[at].1)
-}
-
 /// The hours' values by the scores of their buckets.
 fn sketch_blocks(pairs: &Pairs<'_>, sketch: fn(&Calls) -> &Sketch, score: impl Fn(u64) -> f64) -> Vec<Block> {
     blocks(pairs, |calls, block| {
@@ -203,9 +184,8 @@ fn sketch_blocks(pairs: &Pairs<'_>, sketch: fn(&Calls) -> &Sketch, score: impl F
     })
 }
 
-/// Two tests, each with half of the error: how many calls lie beyond the 95th percentile of both sides together
-/// (a sign test; sees a few calls that became very slow), and Savage's scores of the upper half (sees that all became
-/// slower, where the sign test needs three times the calls). The percentiles themselves must point the same way.
+/// How many calls lie beyond the 95th percentile of the time before (the control quantile test, Mathisen 1943), all
+/// hours of it: a few bad ones must not say by themselves what is far. The percentiles must point the same way.
 fn latency(
     pairs: &Pairs<'_>,
     rules: &Judge,
@@ -213,21 +193,11 @@ fn latency(
     confidence: f64,
 ) -> Option<Measured> {
     let (old, new) = (before.cell.quantile_ms(GUARDED)?, after.cell.quantile_ms(GUARDED)?);
-    // Ranks among all hours, matched or not: a few bad hours must not say by themselves what is far.
-    let sides = pairs.by_hour.iter().map(|hour| hour.sides);
-    let all = Sketch::sum(sides.flat_map(|sides| [&sides.before.cell.sketch, &sides.after.cell.sketch]));
-    let scored =
-        |scores: fn(f64) -> f64| sketch_blocks(pairs, |calls| &calls.cell.sketch, rank_scores(&all, scores));
-    let far = scored(|rank| f64::from(u8::from(rank > GUARDED)));
-    let beyond = compare_rates(&far, levels(pairs, &far));
-    let long = scored(|rank| ((1.0 - UPPER) / (1.0 - rank)).ln().max(0.0));
-    let upper = compare(&long, levels(pairs, &long));
-    let surer = if upper.p < beyond.p { upper } else { beyond };
-    let compared = Compared {
-        p: (2.0 * surer.p).min(1.0),
-        overdispersion: upper.overdispersion.max(beyond.overdispersion),
-        ..surer
-    };
+    let all_before = Sketch::sum(pairs.by_hour.iter().map(|hour| &hour.sides.before.cell.sketch));
+    let far = all_before.quantile(GUARDED, 0, u64::MAX)?;
+    let beyond =
+        sketch_blocks(pairs, |calls| &calls.cell.sketch, |first| f64::from(u8::from(first as f64 > far)));
+    let compared = compare_rates(&beyond, levels(pairs, &beyond));
     let z = score(confidence);
     // Woodruff 1952: the quantiles at the ends of the interval of the rank.
     let ends = |calls: &Calls| {
@@ -242,8 +212,9 @@ fn latency(
     let low = (q2 - q1 - (q2 - l2).hypot(u1 - q1)).exp();
     let high = (q2 - q1 + (u2 - q2).hypot(q1 - l1)).exp();
     let harmful = 1.0 + 2.0 * (rules.latency_ratio - 1.0);
-    let more = share_above(&before.cell.sketch, old * 1e3 / harmful) - (1.0 - GUARDED);
-    let harm = Harm::of_share(beyond.sight, 1.0 - GUARDED, more.max(0.0), 2.0);
+    let more = share_above(&all_before, far / harmful) - (1.0 - GUARDED);
+    // Where all calls become slower that is much; the slowest tenth alone doubles the share beyond.
+    let harm = Harm::of_share(compared.sight, 1.0 - GUARDED, more.clamp(0.01, 1.0 - GUARDED));
     Some(ratio(
         (Guard::P95Latency, harm),
         (old, new),
@@ -290,7 +261,7 @@ fn cost(pairs: &Pairs<'_>, rules: &Judge, [before, after]: [&Calls; 2], confiden
     let usd = |nano: f64| nano / 1e9;
     let limits = (rules.min_effect, rules.cost_ratio);
     let more = 2.0 * (rules.cost_ratio - 1.0);
-    let harm = Harm { score: more * old * compared.sight, spread: 1.0 + more, tests: 1.0 };
+    let harm = Harm { score: more * old * compared.sight, spread: 1.0 + more };
     Some(ratio((Guard::CostPerCall, harm), (usd(old), usd(new)), (low, high), compared, limits))
 }
 
@@ -350,10 +321,6 @@ fn throughput(pairs: &Pairs<'_>, rules: &Judge, confidence: f64) -> Option<Measu
         no_worse: low >= rules.throughput_ratio,
         share: 0.0,
         power: 0.0,
-        harm: Harm {
-            score: 2.0 * (1.0 - rules.throughput_ratio) * old * compared.sight,
-            spread: 1.0,
-            tests: 1.0,
-        },
+        harm: Harm { score: 2.0 * (1.0 - rules.throughput_ratio) * old * compared.sight, spread: 1.0 },
     })
 }

@@ -163,7 +163,7 @@ impl Default for Judge {
             alpha: 0.05,
             confidence: 0.95,
             guard: vec![Guard::ErrorRate, Guard::P95Latency, Guard::CostPerCall],
-            power: 0.95,
+            power: 0.97,
             observations: 500,
             min_observations: 30,
             min_hours: 6.0,
