@@ -4,8 +4,11 @@ use nightshift_analyze_logs::judge::hours::{Calls, Side};
 use nightshift_analyze_logs::judge::{
     Asked, Baseline, Basis, Decision, Hours, Looks, Pairs, Question, Verdict, decide, steady,
 };
+use nightshift_core::clock::{parse_time, rfc3339};
 use nightshift_core::config::{Guard, Judge, Unproven};
+use nightshift_core::jiff::ToSpan;
 use nightshift_testkit::Home;
+use serde_json::json;
 
 const HOUR_US: i64 = 3_600_000_000;
 /// An hour of 2026.
@@ -272,4 +275,54 @@ fn arms_of_a_split_are_compared_with_each_other() {
     judge("metadata/arm").expect(2);
     home.run("analyze-logs", &["judge", "--operation", "tool:web"]).expect(2);
     home.run("analyze-logs", &["judge"]).expect(3);
+}
+
+/// Forty calls of `tool:web` in each of so many hours from `from` on; `failing` of them fail.
+fn hours_of_calls(from: &str, hours: i64, failing: i64) -> String {
+    let start = parse_time(from).unwrap();
+    let mut text = String::new();
+    for call in 0..40 * hours {
+        let at = start.checked_add((call * 90).seconds()).unwrap();
+        let fails = call % 40 < failing;
+        let more = format!(r#""duration":0.{},"success":{}"#, 200 + call * 7 % 40, !fails);
+        text += &line(&rfc3339(at), &more);
+    }
+    text
+}
+
+#[test]
+fn a_chain_of_kept_changes_is_judged_as_one() {
+    let mut home = Home::new();
+    home.write("app.yaml", "knobs:\n  a: 1\n  b: 1\n");
+    let rule = "{action: turn, key: 'knobs.{x}', value: {add: 1}, type: integer, min: 0, max: 9}";
+    home.write("rules.yaml", &format!("name: app\nrules: [{rule}]\n"));
+    let turn = |home: &Home, knob: &str| {
+        let advice = json!({
+            "id": knob, "title": "turn", "description": "because", "pattern_ids": [], "action_type": "config_update",
+            "action": "turn", "operation": "tool:web", "parameters": {"x": knob}, "confidence": 0.9,
+            "priority": "HIGH", "score": 1.0,
+            "saving": {"seconds_per_day": 1.0, "usd_per_day": 0.0, "failures_per_day": 0.0},
+        });
+        home.write("advice.json", &advice.to_string());
+        let apply =
+            ["apply", "--from", "advice.json", "--target-config", "app.yaml", "--rules", "rules.yaml"];
+        home.run("analyze-logs", &apply).expect(0);
+    };
+    home.write("logs/0.jsonl", &hours_of_calls("2026-02-23T02:00:00Z", 168, 4));
+    home.now(Some("2026-03-02T02:00:00Z"));
+    turn(&home, "a");
+    // A quarter more failures in a few hours, and then no calls: nothing that could be told from chance.
+    home.write("logs/1.jsonl", &hours_of_calls("2026-03-02T02:00:00Z", 20, 5));
+    home.now(Some("2026-03-09T04:00:00Z"));
+    let first = home.run("analyze-logs", &["judge", "--json"]).expect(0).json();
+    assert_eq!(first["changes"][0]["verdict"]["basis"], "no_harm_by_deadline", "{first}");
+    turn(&home, "b");
+    // A fifth more again.
+    home.write("logs/2.jsonl", &hours_of_calls("2026-03-09T04:00:00Z", 30, 6));
+    home.now(Some("2026-03-10T10:00:00Z"));
+    let second = home.run("analyze-logs", &["judge", "--json"]).expect(5).json();
+    let verdict = &second["changes"][0]["verdict"];
+    assert_eq!(verdict["basis"], "worse_together", "{second}");
+    assert_eq!(verdict["together"][0]["before"], 0.1, "{second}");
+    assert_eq!(home.read("app.yaml"), "knobs:\n  a: 2\n  b: 1\n");
 }
