@@ -6,7 +6,7 @@
 use nightshift_core::config::Judge;
 
 use super::collect::Question;
-use super::hours::{Hours, Sides};
+use super::hours::{Calls, Hours, Sides};
 use super::measure::measure;
 use super::pairs::Pairs;
 use crate::tally::HOUR_US;
@@ -31,7 +31,7 @@ pub fn steady(mut hours: Hours, rules: &Judge) -> Hours {
     if let Some(other) = other {
         for (hour, sides) in &mut hours.0 {
             if *hour <= last && week(*hour) >= other {
-                sides.before = Default::default();
+                sides.before = Calls::default();
             }
         }
     }
