@@ -15,7 +15,7 @@ const ENOUGH: f64 = 0.8;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Baseline {
-    /// The same hours of the week before.
+    /// The same hours of the weeks before.
     SameHoursOfWeek,
     /// The same hours of the days before: the logs do not reach back a week.
     SameHoursOfDay,
