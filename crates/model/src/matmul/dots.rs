@@ -142,8 +142,11 @@ mod native {
             #[target_feature(enable = $features)]
             fn $name<const ROWS: usize>(x: &[f32], rows: [&[$number]; ROWS]) -> [f32; ROWS] {
                 let (x, x_rest) = x.as_chunks::<$wide>();
-                let rows = rows.map(|row| row.as_chunks::<$wide>());
-                let ws = rows.map(|(ws, _)| &ws[..x.len()]);
+                let (mut ws, mut rests) = ([[].as_slice(); ROWS], [[].as_slice(); ROWS]);
+                for row in 0..ROWS {
+                    let (chunks, rest) = rows[row].as_chunks::<$wide>();
+                    (ws[row], rests[row]) = (&chunks[..x.len()], rest);
+                }
                 let mut sums = [[$zero(); $sums]; ROWS];
                 let mut at = 0;
                 while at + $sums <= x.len() {
@@ -166,7 +169,7 @@ mod native {
                 }
                 let mut products = [0.0; ROWS];
                 for row in 0..ROWS {
-                    let rest = x_rest.iter().zip(rows[row].1);
+                    let rest = x_rest.iter().zip(rests[row]);
                     let rest: f32 = rest.map(|(x, w)| x * super::Stored::wide::<f32>(*w)).sum();
                     products[row] = $sum(sums[row]) + rest;
                 }
