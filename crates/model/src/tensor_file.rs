@@ -105,7 +105,7 @@ impl TensorFile {
                     values.extend(numbers(chunk).iter().map(|bytes| f16::from_le_bytes(*bytes).to_f32()))
                 }
                 Dtype::BF16 => {
-                    values.extend(numbers(chunk).iter().map(|bytes| bf16::from_le_bytes(*bytes).to_f32()))
+                    values.extend(numbers(chunk).iter().map(|bytes| bf16::from_le_bytes(*bytes).to_f32()));
                 }
                 other => {
                     let problem = format!("type {other:?} is not read; F32, F16 and BF16 are");
