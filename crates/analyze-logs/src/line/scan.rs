@@ -126,9 +126,10 @@ impl Scanner {
                 line.first(slot)?;
             }
             let start = line.cursor.at;
-            let within = match (slot.child, line.cursor.peek()) {
-                (Some(child), b'{') => self.object(roles, child, line).map(|()| true)?,
-                (Some(child), b'[') => pairs(roles, child, line).map(|()| true)?,
+            let within = match (line.cursor.peek(), slot.child) {
+                (b'"', _) => line.cursor.string().map(|_| false)?,
+                (b'{', Some(child)) => self.object(roles, child, line).map(|()| true)?,
+                (b'[', Some(child)) => pairs(roles, child, line).map(|()| true)?,
                 _ => line.cursor.value().map(|_| false)?,
             };
             if let Some(role) = if within { slot.around() } else { slot.role } {
