@@ -102,7 +102,7 @@ impl TensorFile {
             match dtype {
                 Dtype::F32 => values.extend(numbers(chunk).iter().map(|bytes| f32::from_le_bytes(*bytes))),
                 Dtype::F16 => {
-                    values.extend(numbers(chunk).iter().map(|bytes| f16::from_le_bytes(*bytes).to_f32()))
+                    values.extend(numbers(chunk).iter().map(|bytes| f16::from_le_bytes(*bytes).to_f32()));
                 }
                 Dtype::BF16 => {
                     values.extend(numbers(chunk).iter().map(|bytes| bf16::from_le_bytes(*bytes).to_f32()));

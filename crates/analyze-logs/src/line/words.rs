@@ -125,22 +125,24 @@ impl Meaning {
 /// Whether a status says that the call went well; `None` when it says neither.
 pub(super) fn outcome(status: &str) -> Option<bool> {
     let status = status.trim().to_ascii_lowercase().replace(['-', ' '], "_");
-    let status = status.strip_prefix("status_code_").unwrap_or(&status);
+    plain_outcome(status.strip_prefix("status_code_").unwrap_or(&status).as_bytes())
+}
+
+/// The same of a status as most programs write it.
+pub(super) fn plain_outcome(status: &[u8]) -> Option<bool> {
     match status {
-        "ok" | "success" | "succeeded" | "successful" | "pass" | "passed" => Some(true),
-        "error" | "err" | "errored" | "fail" | "failed" | "failure" | "exception" | "timeout"
-        | "timed_out" | "time_out" | "cancelled" | "canceled" | "aborted" | "rejected" | "denied"
-        | "unavailable" | "deadline_exceeded" | "killed" | "crashed" => Some(false),
+        b"ok" | b"success" | b"succeeded" | b"successful" | b"pass" | b"passed" => Some(true),
+        b"error" | b"err" | b"errored" | b"fail" | b"failed" | b"failure" | b"exception" | b"timeout"
+        | b"timed_out" | b"time_out" | b"cancelled" | b"canceled" | b"aborted" | b"rejected" | b"denied"
+        | b"unavailable" | b"deadline_exceeded" | b"killed" | b"crashed" => Some(false),
         _ => None,
     }
 }
 
 /// Whether a level alone says that something failed.
 pub(super) fn level_fails(level: &str) -> bool {
-    matches!(
-        level.to_ascii_lowercase().as_str(),
-        "error" | "critical" | "fatal" | "alert" | "emergency" | "panic"
-    )
+    let fails = ["error", "critical", "fatal", "alert", "emergency", "panic"];
+    fails.iter().any(|word| level.eq_ignore_ascii_case(word))
 }
 
 #[cfg(test)]

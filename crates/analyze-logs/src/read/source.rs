@@ -350,9 +350,9 @@ fn decompress<R: Read + Send + 'static>(
     let whole = io::Cursor::new(magic[..length].to_vec()).chain(stream);
     let mut plain: Box<dyn Read + Send> = match compression(&magic[..length]) {
         None => Box::new(whole),
-        Some(Compression::Gzip) => Box::new(flate2::read::MultiGzDecoder::new(whole)),
+        Some(Compression::Gzip) => Box::new(flate2::bufread::MultiGzDecoder::new(whole)),
         Some(Compression::Zstd) => {
-            let mut decoder = zstd::stream::read::Decoder::new(whole)?;
+            let mut decoder = zstd::stream::read::Decoder::with_buffer(whole)?;
             decoder.window_log_max(27)?;
             Box::new(decoder)
         }
