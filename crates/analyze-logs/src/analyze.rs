@@ -53,9 +53,23 @@ pub struct Giving {
 }
 
 impl Giving {
-    /// Refuses the name of a report in no known form, before hours of reading.
+    /// Refuses a report in no known form, and files in a folder that is not there, before hours of reading.
     fn check(&self) -> Result<(), Failure> {
-        self.report.iter().try_for_each(|path| reports::format_of(path).map(|_| ()))
+        for path in &self.report {
+            reports::parts(path)?;
+        }
+        for path in self.report.iter().chain(&self.state_out) {
+            let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+            if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
+                return Err(Failure::failed(format!(
+                    "cannot write {}: there is no folder {}",
+                    path.display(),
+                    folder.display()
+                ))
+                .hint("make the folder, or name another one"));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -88,7 +102,14 @@ impl Reading {
         let bound = |text: &Option<String>| {
             text.as_deref().map(|text| parse_bound(text, zone).map(Timestamp::as_microsecond)).transpose()
         };
-        Ok(Window { since: bound(&self.since)?, until: bound(&self.until)? })
+        let window = Window { since: bound(&self.since)?, until: bound(&self.until)? };
+        if let (Some(since), Some(until)) = (window.since, window.until)
+            && since >= until
+        {
+            return Err(Failure::usage("nothing lies between --since and --until")
+                .hint("--since is the earlier one; --until is the first instant that does not count"));
+        }
+        Ok(window)
     }
 }
 
@@ -96,7 +117,7 @@ impl Reading {
 pub fn run(ctx: &Ctx, arguments: Arguments) -> Result<Outcome, Failure> {
     let mut paths = arguments.paths;
     paths.extend(arguments.log_dir);
-    if paths.is_empty() {
+    if paths.is_empty() && ctx.paths.logs().is_dir() {
         paths.push(ctx.paths.logs().display().to_string());
     }
     arguments.giving.check()?;
@@ -113,7 +134,8 @@ pub fn run(ctx: &Ctx, arguments: Arguments) -> Result<Outcome, Failure> {
         stop: &ctx.stop,
     };
     let look = |findings: &Findings| AnalyzeReport::of(findings, &ctx.config.analyze_logs);
-    let (findings, report) = if arguments.incremental {
+    // Without keeping what was read there is nothing to go on from: a dry run reads everything.
+    let (findings, report) = if arguments.incremental && !ctx.dry_run {
         if inputs.contains(&Input::Stdin) {
             return Err(Failure::usage("--incremental cannot know what of stdin is new").hint("name files"));
         }
@@ -166,13 +188,15 @@ fn finish(
     mut report: AnalyzeReport,
     giving: &Giving,
 ) -> Result<Outcome, Failure> {
-    if let Some(path) = &giving.state_out {
+    // An empty part of many has its state too.
+    if let Some(path) = giving.state_out.as_ref().filter(|_| !ctx.dry_run) {
         let json = serde_json::to_vec(&Saved::of(findings)).or_fail(|| "cannot write the state".into())?;
         files::write_atomic(path, &json)?;
     }
     report.seconds = ctx.clock.elapsed().as_secs_f64();
     if report.entries + report.bytes == 0 {
-        return Ok(Outcome::new(Exit::NothingToDo, &report, "no log lines there"));
+        let text = "no log lines there: name files or folders, or put logs into the folder logs of the home";
+        return Ok(Outcome::new(Exit::NothingToDo, &report, text));
     }
     if (giving.store || giving.db.db.is_some()) && !ctx.dry_run {
         let mut store = learning::open(ctx, &giving.db)?;
@@ -180,12 +204,37 @@ fn finish(
         stored.db = store.path().display().to_string();
         report.stored = Some(stored);
     }
-    for path in &giving.report {
-        report.reports.extend(reports::write(path, &report, findings)?);
-    }
+    write_reports(ctx, findings, &mut report, giving)?;
     let json = ctx.printer.is_json();
     let text = if json { String::new() } else { reports::render(giving.format, &report, findings)? };
     Ok(Outcome::new(Exit::Done, &report, text))
+}
+
+/// Writes the reports; a dry run says which files would be written.
+fn write_reports(
+    ctx: &Ctx,
+    findings: &Findings,
+    report: &mut AnalyzeReport,
+    giving: &Giving,
+) -> Result<(), Failure> {
+    let mut parts = Vec::new();
+    for path in &giving.report {
+        parts.extend(reports::parts(path)?);
+    }
+    if ctx.dry_run {
+        report.would_write =
+            giving.state_out.iter().cloned().chain(parts.into_iter().map(|(path, _)| path)).collect();
+        for path in &report.would_write {
+            ctx.printer.note(&format!("would write {}", path.display()));
+        }
+        return Ok(());
+    }
+    for (path, format) in parts {
+        let text = reports::render(format, report, findings)?;
+        files::write_atomic(&path, text.as_bytes()).or_fail(|| "cannot write the report".into())?;
+        report.reports.push(path);
+    }
+    Ok(())
 }
 
 /// What is in these inputs, with findings and recommendations: for the feedback loop. No inputs are no entries.
@@ -217,7 +266,10 @@ pub fn merge(ctx: &Ctx, arguments: MergeArguments) -> Result<Outcome, Failure> {
     let mut merged: Option<Findings> = None;
     for path in &arguments.states {
         let told = || format!("cannot merge {}", path.display());
-        let saved: Saved = serde_json::from_slice(&files::read(path)?).or_fail(told)?;
+        let hint = "name files that analyze --state-out wrote";
+        let read = files::read(path).map_err(|failure| Failure::from(failure).hint(hint))?;
+        let saved: Saved =
+            serde_json::from_slice(&read).or_fail(told).map_err(|failure| failure.hint(hint))?;
         let findings = saved.restore().or_fail(told)?;
         match &mut merged {
             None => merged = Some(findings),

@@ -66,6 +66,9 @@ pub(crate) struct AnalyzeReport {
     /// Files that hold this as reports.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) reports: Vec<PathBuf>,
+    /// Under `--dry-run`, the files that would have been written.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) would_write: Vec<PathBuf>,
 }
 
 /// One tool, model or task.
@@ -173,6 +176,7 @@ impl AnalyzeReport {
             recommendations,
             stored: None,
             reports: Vec::new(),
+            would_write: Vec::new(),
         }
     }
 

@@ -6,8 +6,9 @@ use std::collections::HashMap;
 use super::roles::{Fields, Role};
 use super::time::Stamps;
 use super::values::{duration_us, fixed, text, truth};
-use super::words::{Meaning, level_fails, outcome, tells_of_timeout};
+use super::words::{Meaning, level_fails, outcome};
 use super::{Entry, Hashing, Kind};
+use crate::templates::is_timeout;
 
 /// Most words whose meaning is remembered.
 const MOST_WORDS: usize = 4096;
@@ -153,13 +154,12 @@ fn failure<'a>(fields: &Fields<'a>, meaning: Meaning, entry: &mut Entry<'a>) {
         let event = fields.get(Role::Event).is_some() && meaning.kind.is_none();
         told(Role::Message).or_else(|| if event { told(Role::Event) } else { None })
     });
-    let tells =
-        |text: &Option<Cow<'_, str>>| text.as_ref().is_some_and(|text| tells_of_timeout(text.as_bytes()));
+    let tells = |text: &Option<Cow<'_, str>>| text.as_ref().is_some_and(|text| is_timeout(text.as_bytes()));
     entry.timed_out = timed_out
         || tells(&entry.error)
         || tells(&entry.error_type)
         || matches!(http, Some(408 | 504))
-        || [status, fields.get(Role::Event)].into_iter().flatten().any(tells_of_timeout);
+        || [status, fields.get(Role::Event)].into_iter().flatten().any(is_timeout);
 }
 
 /// Words, HTTP codes (from 100) and OpenTelemetry's codes (1 well, 2 failed).

@@ -55,6 +55,12 @@ impl Templates {
     }
 }
 
+/// Messages of each signature and of those that are equal to it but for one part. When there are too many to keep
+/// them all, those of small worth are the ones that no template will be made of.
+pub(crate) fn worth(signatures: &[Signature]) -> Vec<u64> {
+    slots::worth(&Forms::new(signatures.iter().map(|signature| (&*signature.key, signature.count))))
+}
+
 /// Groups `signatures`; `places` gives the signature of each number.
 pub(super) fn group(signatures: &[Signature], places: &[u32]) -> Templates {
     let mut forms = Forms::new(signatures.iter().map(|signature| (&*signature.key, signature.count)));
