@@ -19,6 +19,9 @@ use crate::tally::{Findings, Limits};
 use files::{Known, Plan};
 use store::{Change, Recent, Touched};
 
+/// Bytes of the store that are read where they lie.
+const MAPPED: i64 = 1 << 28;
+
 /// What this run had to read.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct New {
@@ -48,11 +51,13 @@ pub(crate) fn pass<T>(
     let limits = Limits::of(options.settings);
     let (key, paths) = identity(paths, limits, options)?;
     let mut store = ctx.store()?;
-    let scan = store::load(store.read(), &key)?;
+    let scan = store::scan(store.read(), &key)?;
     if scan.is_some() {
         // A re-run waits for one sync, not for three: the write-ahead log is folded into the file by
         // the first run, and then every thousand pages instead of at each end.
         store.read().set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+        // The counts are read once, from beginning to end: a cache of their pages would be for nothing.
+        store.read().pragma_update(None, "mmap_size", MAPPED)?;
     }
     let known = scan.as_ref().map_or(&[][..], |scan| &scan.files);
     let plans = files::plan(inputs, known, &mut problems);
@@ -67,18 +72,15 @@ pub(crate) fn pass<T>(
     let (unchanged, mut reading): (Vec<Plan>, Vec<Plan>) = plans.into_iter().partition(|plan| plan.unchanged);
     let jobs: Vec<(Job, String)> =
         reading.iter_mut().map(|plan| (plan.job(known), plan.input.name())).collect();
-    let (counted, recent) = beside(
+    let (counted, before) = beside(
         || count(jobs, options, limits),
-        || scan.as_ref().map(|scan| store::recent(store.read(), scan.id)).transpose(),
+        || scan.as_ref().map(|scan| store::load(store.read(), scan.id)).transpose(),
     );
     let (new, late, read) = counted?;
     let mut after: Vec<Known> = read.ends.iter().map(|end| reading[end.input].after(known, end)).collect();
     // Files that are still there are not forgotten.
     after.extend(unchanged.iter().filter_map(|plan| plan.known.map(|index| known[index].clone())));
-    let (mut merged, recent) = match (scan, recent?) {
-        (Some(scan), Some(recent)) => (scan.findings, recent),
-        _ => (Findings::empty(limits), Recent::default()),
-    };
+    let (mut merged, recent) = before?.unwrap_or_else(|| (Findings::empty(limits), Recent::default()));
     merged.problems = problems;
     merged.problems.extend(read.problems);
     counts.entries = new.tally.entries + late.tally.entries;

@@ -19,22 +19,32 @@ const RECENT_DAYS: i32 = 92;
 /// Days after which a file that was not seen again is forgotten.
 const FORGET_DAYS: i32 = 90;
 
-/// A scan as it was left: of every operation the sum of all its hours.
+/// What was read of some paths, as it was left.
 pub(super) struct Scan {
     pub(super) id: i64,
-    pub(super) findings: Findings,
     pub(super) files: Vec<Known>,
 }
 
 /// The scan of this key.
-pub(super) fn load(connection: &Connection, key: &str) -> Result<Option<Scan>, Failure> {
-    let row = connection
-        .prepare_cached("SELECT id, totals, detected FROM log_scans WHERE key = ?1")?
-        .query_row([key], |row| {
-            Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?, row.get::<_, Vec<u8>>(2)?))
-        })
+pub(super) fn scan(connection: &Connection, key: &str) -> Result<Option<Scan>, Failure> {
+    let id = connection
+        .prepare_cached("SELECT id FROM log_scans WHERE key = ?1")?
+        .query_row([key], |row| row.get(0))
         .optional()?;
-    let Some((scan, totals, detected)) = row else { return Ok(None) };
+    let Some(id) = id else { return Ok(None) };
+    let mut files = connection.prepare_cached(
+        "SELECT id, path, device, inode, size, mtime_ns, head_length, head, \"offset\", tail, torn
+         FROM log_files WHERE scan = ?1 ORDER BY id",
+    )?;
+    let files = files.query_map([id], known)?.collect::<Result<_, _>>()?;
+    Ok(Some(Scan { id, files }))
+}
+
+/// What a scan has counted: of every operation the sum of all its hours, and apart from them the latest hours.
+pub(super) fn load(connection: &Connection, scan: i64) -> Result<(Findings, Recent), Failure> {
+    let (totals, detected) = connection
+        .prepare_cached("SELECT totals, detected FROM log_scans WHERE id = ?1")?
+        .query_row([scan], |row| Ok((row.get::<_, String>(0)?, row.get::<_, Vec<u8>>(1)?)))?;
     let saved: Saved = serde_json::from_str(&totals).or_fail(broken)?;
     let mut findings = saved.restore().or_fail(broken)?;
     let mut totals = connection.prepare_cached(
@@ -50,12 +60,7 @@ pub(super) fn load(connection: &Connection, key: &str) -> Result<Option<Scan>, F
     }
     let detected: SavedDetected = postcard::from_bytes(&detected).or_fail(broken)?;
     findings.detected = detected.restore(&mut findings.ops);
-    let mut files = connection.prepare_cached(
-        "SELECT id, path, device, inode, size, mtime_ns, head_length, head, \"offset\", tail, torn
-         FROM log_files WHERE scan = ?1 ORDER BY id",
-    )?;
-    let files = files.query_map([scan], known)?.collect::<Result<_, _>>()?;
-    Ok(Some(Scan { id: scan, findings, files }))
+    Ok((findings, recent(connection, scan)?))
 }
 
 /// The hours of the latest days, which detectors look at beside the sums.
@@ -68,7 +73,7 @@ pub(super) struct Recent {
 }
 
 /// Reads the latest days of a scan.
-pub(super) fn recent(connection: &Connection, scan: i64) -> Result<Recent, Failure> {
+fn recent(connection: &Connection, scan: i64) -> Result<Recent, Failure> {
     let since = connection
         .prepare_cached(
             "SELECT coalesce(min(day), ?2) FROM (SELECT DISTINCT day FROM log_cells
@@ -113,7 +118,9 @@ impl Recent {
             }
         }
         for series in &mut findings.tally.recent {
-            series.cells.sort_by_key(|cell| cell.hour);
+            if !series.cells.is_sorted_by_key(|cell| cell.hour) {
+                series.cells.sort_by_key(|cell| cell.hour);
+            }
         }
         Ok(())
     }

@@ -103,7 +103,7 @@ impl Latency {
         if counts.iter().sum::<f64>() < FEWEST_CALLS || active < FEWEST_HOURS {
             return None;
         }
-        let medians: Vec<f64> = cells.hours().map(median).collect();
+        let mut medians: Vec<f64> = cells.hours().map(median).collect();
         let whole = pool([&*cells.pairs], cells.span());
         let spread = ((whole.ln_quantile(0.75) - whole.ln_quantile(0.25)) / 1.349).max(0.02);
         // The variance of a median is pi / 2 times that of a mean.
@@ -111,11 +111,13 @@ impl Latency {
         for hour in 0..hours.count {
             let shift = (addition[hours.slot(hour)] * CLASSES).round() as i32;
             cells.lower(hour, shift);
+            if counts[hour] > 0.0 {
+                medians[hour] -= f64::from(shift) / CLASSES;
+            }
         }
         let span = cells.span();
         let ranks = ranks(&cells, &pool([&*cells.pairs], span));
         let weights = counts.iter().map(|count| 12.0 * count).collect();
-        let medians: Vec<f64> = cells.hours().map(median).collect();
         let ranks = Means::new(ranks, weights, true, 0.0);
         Some(Self {
             levels: ranks.segments(),

@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::forms::{Form, Forms, hash};
 use super::miner::{Signature, SignatureId};
 use super::{families, phrases, slots, variants};
+use crate::line::Hashing;
 
 /// Rounds of grouping. Each one joins forms, so real logs need a handful.
 const ROUNDS: usize = 64;
@@ -78,7 +79,7 @@ pub(super) fn group(signatures: &[Signature], places: &[u32]) -> Templates {
 
 /// Forms that read the same are one template.
 fn collect(forms: &Forms, signatures: &[Signature], places: &[u32]) -> Templates {
-    let mut by_text: HashMap<String, Vec<&Form>> = HashMap::new();
+    let mut by_text: HashMap<String, Vec<&Form>, Hashing> = HashMap::default();
     for form in &forms.forms {
         by_text.entry(forms.render(form)).or_default().push(form);
     }
