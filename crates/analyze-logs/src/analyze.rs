@@ -8,10 +8,9 @@ use nightshift_core::jiff::Timestamp;
 use nightshift_core::jiff::tz::TimeZone;
 use nightshift_core::{Ctx, Exit, Failure, OrFail, Outcome, files};
 
-use crate::incremental::{self, New};
+use crate::incremental;
 use crate::learning::{self, Db};
 use crate::read::{self, Input, Job, Ops, Options, Problem, Window, expand};
-use crate::recommend::{Context, recommend};
 use crate::report::AnalyzeReport;
 use crate::reports::{self, Format};
 use crate::tally::{Findings, Limits, Saved};
@@ -122,7 +121,7 @@ pub fn run(ctx: &Ctx, arguments: Arguments) -> Result<Outcome, Failure> {
         paths.push(ctx.paths.logs().display().to_string());
     }
     arguments.giving.check()?;
-    let (inputs, mut problems) = expand(&paths)?;
+    let (inputs, problems) = expand(&paths)?;
     let reading = &arguments.reading;
     let zone = reading.zone()?;
     let mut settings = ctx.config.analyze_logs.clone();
@@ -134,18 +133,20 @@ pub fn run(ctx: &Ctx, arguments: Arguments) -> Result<Outcome, Failure> {
         threads: reading.threads,
         stop: &ctx.stop,
     };
+    let look = |findings: &Findings| AnalyzeReport::of(findings, &ctx.config.analyze_logs);
     // Without keeping what was read there is nothing to go on from: a dry run reads everything.
-    let (mut findings, new) = if arguments.incremental && !ctx.dry_run {
+    let (findings, report) = if arguments.incremental && !ctx.dry_run {
         if inputs.contains(&Input::Stdin) {
             return Err(Failure::usage("--incremental cannot know what of stdin is new").hint("name files"));
         }
-        let (findings, new) = incremental::pass(ctx, &paths, inputs, &options, &mut problems)?;
-        (findings, Some(new))
+        let (findings, new, report) = incremental::pass(ctx, &paths, inputs, &options, problems, look)?;
+        (findings, AnalyzeReport { incremental: Some(new), ..report })
     } else {
-        (pass(ctx, inputs, &options, &mut problems)?, None)
+        let findings = pass(ctx, inputs, &options, problems)?;
+        let report = look(&findings);
+        (findings, report)
     };
-    findings.problems.extend(problems);
-    finish(ctx, &findings, new, &arguments.giving)
+    finish(ctx, &findings, report, &arguments.giving)
 }
 
 /// One pass over all inputs.
@@ -153,7 +154,7 @@ fn pass(
     ctx: &Ctx,
     inputs: Vec<Input>,
     options: &Options<'_>,
-    problems: &mut Vec<Problem>,
+    mut problems: Vec<Problem>,
 ) -> Result<Findings, Failure> {
     let names: Vec<String> = inputs.iter().map(Input::name).collect();
     let mut ops = Ops::default();
@@ -173,14 +174,17 @@ fn pass(
             .hint("check the paths and their permissions"));
     }
     findings.finish(ops);
+    findings.problems = problems;
     Ok(findings)
 }
 
 /// Reports, and writes state, store and report files where they are wanted.
-fn finish(ctx: &Ctx, findings: &Findings, new: Option<New>, giving: &Giving) -> Result<Outcome, Failure> {
-    let mut report = AnalyzeReport::of(findings, &ctx.config.analyze_logs);
-    report.incremental = new;
-    report.recommendations = recommend(&report.patterns, &Context::of(findings, &ctx.config.analyze_logs));
+fn finish(
+    ctx: &Ctx,
+    findings: &Findings,
+    mut report: AnalyzeReport,
+    giving: &Giving,
+) -> Result<Outcome, Failure> {
     // An empty part of many has its state too.
     if let Some(path) = giving.state_out.as_ref().filter(|_| !ctx.dry_run) {
         let json = serde_json::to_vec(&Saved::of(findings)).or_fail(|| "cannot write the state".into())?;
@@ -235,13 +239,10 @@ pub(crate) fn examine(
     inputs: Vec<Input>,
     options: &Options<'_>,
 ) -> Result<AnalyzeReport, Failure> {
-    let mut problems = Vec::new();
     let started = ctx.clock.elapsed();
-    let mut findings = pass(ctx, inputs, options, &mut problems)?;
-    findings.problems.extend(problems);
+    let findings = pass(ctx, inputs, options, Vec::new())?;
     let mut report = AnalyzeReport::of(&findings, options.settings);
     report.seconds = (ctx.clock.elapsed() - started).as_secs_f64();
-    report.recommendations = recommend(&report.patterns, &Context::of(&findings, options.settings));
     Ok(report)
 }
 
@@ -272,5 +273,6 @@ pub fn merge(ctx: &Ctx, arguments: MergeArguments) -> Result<Outcome, Failure> {
         }
     }
     let merged = merged.ok_or_else(|| Failure::usage("no state is named"))?;
-    finish(ctx, &merged, None, &arguments.giving)
+    let report = AnalyzeReport::of(&merged, &ctx.config.analyze_logs);
+    finish(ctx, &merged, report, &arguments.giving)
 }

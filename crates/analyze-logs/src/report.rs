@@ -10,11 +10,13 @@ use nightshift_core::jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::beside::beside;
 use crate::detect;
 use crate::incremental::New;
 use crate::learning::Stored;
 use crate::pattern::Pattern;
 use crate::read::Problem;
+use crate::recommend::{Context, recommend};
 use crate::recommendation::Recommendation;
 use crate::series::{self, Correlation, Skill};
 use crate::tally::{Example, Findings};
@@ -123,7 +125,10 @@ impl AnalyzeReport {
     /// The report, short of the time that it took.
     pub(crate) fn of(findings: &Findings, settings: &AnalyzeLogs) -> Self {
         let Findings { ops, tally, detected, problems } = findings;
-        let told = series::tell(findings, settings);
+        let (found, told) =
+            beside(|| detect::patterns(findings, settings), || series::tell(findings, settings));
+        let patterns = by_impact([found, told.patterns]);
+        let recommendations = recommend(&patterns, &Context::of(findings, settings));
         let mut operations: Vec<Operation> = tally
             .series
             .iter()
@@ -165,10 +170,10 @@ impl AnalyzeReport {
             first_seen: tally.span.and_then(|(first, _)| time(first)),
             last_seen: tally.span.and_then(|(_, last)| time(last)),
             operations,
-            patterns: by_impact([detect::patterns(findings, settings), told.patterns]),
+            patterns,
             correlations: told.correlations,
             skills: told.skills,
-            recommendations: Vec::new(),
+            recommendations,
             stored: None,
             reports: Vec::new(),
             would_write: Vec::new(),

@@ -40,6 +40,11 @@ impl<'a, T> Mat<'a, T> {
         self.rows
     }
 
+    /// Number of columns.
+    pub(crate) const fn cols(&self) -> usize {
+        self.cols
+    }
+
     /// The transpose.
     pub(crate) const fn t(self) -> Self {
         Self {
@@ -177,7 +182,8 @@ fn few_rows<T: Real>(out: MatMut<'_, T>, store: Store, factor: T, a: Mat<'_, T>,
     for col in 0..b.cols {
         let weights = &b.data[col * b.col_stride..][..inner];
         for row in 0..a.rows {
-            let product = factor * dots::dot(&a.data[row * a.row_stride..][..inner], weights);
+            let [product] = dots::dot(&a.data[row * a.row_stride..][..inner], [weights]);
+            let product = factor * product;
             let place = &mut out.data[row * out.row_stride + col];
             *place = if store == Store::Add { *place + product } else { product };
         }

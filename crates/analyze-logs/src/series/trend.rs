@@ -54,15 +54,26 @@ impl Metric {
 
 /// Blocks of hours and a value of each (milliseconds, a share, US dollars).
 #[derive(Debug)]
-pub(crate) struct Blocks {
+pub(crate) struct Blocks<T = f64> {
     hours: Hours,
     /// Middles, in hours from the first.
     places: Vec<f64>,
-    values: Vec<f64>,
+    values: Vec<T>,
+}
+
+impl<T> Blocks<T> {
+    /// The same blocks with something of their values.
+    fn each<U>(&self, of: impl Fn(&T) -> U) -> Blocks<U> {
+        Blocks {
+            hours: self.hours,
+            places: self.places.clone(),
+            values: self.values.iter().map(of).collect(),
+        }
+    }
 }
 
 /// Cuts the hours into blocks.
-pub(crate) fn blocks(hours: Hours, value: impl Fn(Segment) -> Option<f64>) -> Blocks {
+pub(crate) fn blocks<T>(hours: Hours, value: impl Fn(Segment) -> Option<T>) -> Blocks<T> {
     let length = hours.count.div_ceil(BLOCKS).max(1);
     let (mut places, mut values) = (Vec::new(), Vec::new());
     for start in (0..hours.count).step_by(length) {
@@ -75,9 +86,18 @@ pub(crate) fn blocks(hours: Hours, value: impl Fn(Segment) -> Option<f64>) -> Bl
     Blocks { hours, places, values }
 }
 
-/// Latency of a quantile, without what is usual for an hour.
-pub(crate) fn of_latency(hours: Hours, latency: &Latency, q: f64) -> Blocks {
-    blocks(hours, |block| (latency.calls(block) >= FEWEST_CALLS).then(|| latency.histogram(&[block]).ms(q)))
+/// Quantiles of the latency, without what is usual for an hour.
+pub(crate) fn of_latency<const N: usize>(
+    hours: Hours,
+    latency: &Latency,
+    quantiles: [f64; N],
+) -> [Blocks; N] {
+    let of_block = |block| {
+        let histogram = (latency.calls(block) >= FEWEST_CALLS).then(|| latency.histogram(&[block]))?;
+        Some(quantiles.map(|q| histogram.ms(q)))
+    };
+    let all = blocks(hours, of_block);
+    std::array::from_fn(|index| all.each(|values| values[index]))
 }
 
 /// Error rates.
