@@ -133,8 +133,8 @@ impl Errors {
     /// Joins the rarest shapes, half of the bytes or more, to coarser ones.
     fn forget(&mut self) {
         let worth = worth(&self.signatures().0);
-        let mut sizes: Vec<(u64, usize)> =
-            worth.iter().copied().zip(self.shapes.iter().map(Shape::bytes)).collect();
+        let sizes = self.shapes.iter().map(|shape| OVERHEAD + shape.bytes());
+        let mut sizes: Vec<(u64, usize)> = worth.iter().copied().zip(sizes).collect();
         sizes.sort_unstable();
         let mut freed = 0;
         let rare = sizes.iter().find(|(_, bytes)| {
@@ -279,10 +279,9 @@ impl Shape {
         self.first.absorb(other.first);
     }
 
+    /// Besides its texts and [`OVERHEAD`].
     fn bytes(&self) -> usize {
-        self.hours.bytes()
-            + self.owners.len() * size_of::<Owner>()
-            + (1 + self.first.lines().len()) * OVERHEAD
+        self.hours.bytes() + self.owners.len() * size_of::<Owner>() + self.first.lines().len() * OVERHEAD
     }
 }
 
