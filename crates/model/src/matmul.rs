@@ -10,7 +10,7 @@ use crate::threads::Threads;
 mod dots;
 mod native;
 
-pub(crate) use dots::{Stored, dots};
+pub(crate) use dots::{STREAMS, Stored, dots};
 pub(crate) use native::{Side, bf16_product};
 
 /// A matrix somewhere in a slice. Element (i, j) is at `i * row_stride + j * col_stride`.

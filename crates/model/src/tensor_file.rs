@@ -100,13 +100,9 @@ impl TensorFile {
         self.for_each_chunk(name, |chunk| {
             values.clear();
             match dtype {
-                Dtype::F32 => values.extend(numbers(chunk).iter().map(|bytes| f32::from_le_bytes(*bytes))),
-                Dtype::F16 => {
-                    values.extend(numbers(chunk).iter().map(|bytes| f16::from_le_bytes(*bytes).to_f32()));
-                }
-                Dtype::BF16 => {
-                    values.extend(numbers(chunk).iter().map(|bytes| bf16::from_le_bytes(*bytes).to_f32()));
-                }
+                Dtype::F32 => convert(chunk, f32::from_le_bytes, &mut values),
+                Dtype::F16 => convert(chunk, |bytes| f16::from_le_bytes(bytes).to_f32(), &mut values),
+                Dtype::BF16 => convert(chunk, |bytes| bf16::from_le_bytes(bytes).to_f32(), &mut values),
                 other => {
                     let problem = format!("type {other:?} is not read; F32, F16 and BF16 are");
                     return Err(ModelError::tensor(&path, name, problem));
@@ -148,9 +144,9 @@ impl TensorFile {
     }
 }
 
-/// The numbers of a piece, `SIZE` bytes each.
-fn numbers<const SIZE: usize>(chunk: &[u8]) -> &[[u8; SIZE]] {
-    chunk.as_chunks().0
+/// Appends the numbers of a piece, `SIZE` bytes each.
+fn convert<const SIZE: usize>(chunk: &[u8], number: impl Fn([u8; SIZE]) -> f32, values: &mut Vec<f32>) {
+    values.extend(chunk.as_chunks().0.iter().map(|bytes| number(*bytes)));
 }
 
 fn parse_entries(path: &Path, header: Map<String, Value>) -> Result<BTreeMap<String, Entry>> {

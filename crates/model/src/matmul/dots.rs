@@ -24,7 +24,7 @@ pub trait Stored: Copy {
 }
 
 /// Rows of weights that are read at once.
-const STREAMS: usize = 4;
+pub(crate) const STREAMS: usize = 4;
 
 impl Stored for f32 {
     #[inline(always)]
@@ -303,6 +303,21 @@ mod tests {
                 for found in ways.into_iter().flatten() {
                     assert!((f64::from(found) - sum).abs() <= bound, "{rows} x {inner}: {found} for {sum}");
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn a_product_has_the_same_bits_whatever_is_read_beside_it() {
+        for inner in [5, 16, 63, 64, 250, 1376] {
+            let weights: Vec<f32> = (0..11 * inner).map(|i| (i as f32 * 1.3).sin()).collect();
+            let x: Vec<f32> = (0..2 * inner).map(|i| (i as f32 * 0.7).cos()).collect();
+            let mut all = vec![0.0; 11 * 2];
+            dots(Mat::new(&x, 2, inner), Mat::new(&weights, 11, inner), &mut all);
+            for (at, together) in all.iter().enumerate() {
+                let x = &x[at % 2 * inner..][..inner];
+                let [alone] = dot(x, [&weights[at / 2 * inner..][..inner]]);
+                assert_eq!(together.to_bits(), alone.to_bits(), "row {} of length {inner}", at / 2);
             }
         }
     }
