@@ -1,6 +1,6 @@
 """The runs of `scripts/eval-templates` and their table.
 
-    python eval_templates.py FOLDER ANALYZE_LOGS SCRATCH LINES
+    python eval_templates.py FOLDER RELEASE_DIR SCRATCH LINES SEED
 
 GA is the share of messages whose group holds exactly the messages of one label (Zhu et al., "Tools and Benchmarks for
 Automated Log Parsing", ICSE-SEIP 2019). FGA is the harmonic mean of the shares of groups and of labels that match
@@ -14,6 +14,7 @@ import logging
 import os
 import pathlib
 import platform
+import re
 import resource
 import subprocess
 import sys
@@ -21,9 +22,11 @@ import time
 
 from drain3 import TemplateMiner
 
-folder, ours, scratch = pathlib.Path(sys.argv[1]), sys.argv[2], pathlib.Path(sys.argv[3])
-speed_lines = int(sys.argv[4])
+folder, release, scratch = (pathlib.Path(argument) for argument in sys.argv[1:4])
+speed_lines, seed = int(sys.argv[4]), int(sys.argv[5])
+ours = release / "analyze-logs"
 GOALS = {"ga": 0.92, "fga": 0.93, "lines_per_s": 1e6}
+WEEKS = 5
 GOALS_CORRECTED = {"ga": 0.90, "fga": 0.93}
 logging.disable(logging.WARNING)
 csv.field_size_limit(1 << 24)
@@ -101,6 +104,44 @@ def speed(messages):
     return max(speed_lines / run_ours(text, scratch / "rows.csv")[1] for _ in range(3)), size / speed_lines
 
 
+def error_of(line):
+    """The error of a generated line, whatever its dialect."""
+    entry = json.loads(line)
+    for part in (entry.get("error"), entry.get("err"), entry.get("status")):
+        if isinstance(part, dict):
+            part = part.get("message")
+        if part and part not in ("ok", "error"):
+            return " ".join(part.splitlines())
+    return None
+
+
+def planted():
+    """Planted templates of 20 messages or more, those that come back whole, and groups of three or more of other messages."""
+    counts = collections.Counter()
+    for week in range(seed, seed + WEEKS):
+        log, truth = scratch / "week.jsonl", scratch / "truth.json"
+        generate = ["--out", log, "--truth", truth, "--draw", "--seed", str(week), "--mb", "40"]
+        subprocess.run([release / "examples/generate_logs", *generate], check=True)
+        with open(log, encoding="utf-8") as file:
+            messages = [message for message in map(error_of, file) if message]
+        text = scratch / "messages.txt"
+        text.write_text("".join(message + "\n" for message in messages), encoding="utf-8")
+        groups, _ = run_ours(text, scratch / "rows.csv")
+        facts = json.loads(truth.read_text())["planted"]
+        wanted = {fact["template"].replace("\n", " ") for fact in facts if "template" in fact}
+        shapes = [re.compile(template) for template in sorted(wanted)]
+        labels = [next((shape.pattern for shape in shapes if shape.fullmatch(message)), None) for message in messages]
+        of_label, of_group = collections.Counter(labels), collections.Counter(groups)
+        for (group, label), count in collections.Counter(zip(groups, labels, strict=True)).items():
+            if label is None:
+                counts["noise_groups"] += count >= 3
+            elif of_label[label] >= 20:
+                counts["whole"] += count == of_label[label] == of_group[group]
+        counts["planted"] += sum(size >= 20 for label, size in of_label.items() if label)
+        counts["noise"] += of_label[None]
+    return counts
+
+
 results, messages = evaluate("")
 if not results:
     sys.exit(f"no */*_2k.log_structured.csv under {folder}")
@@ -117,6 +158,12 @@ if corrected:
     mine |= {"ga_corrected": ga, "fga_corrected": fga}
     peer |= {"ga_corrected": drain_ga, "fga_corrected": drain_fga}
     goals |= {f"{name}_corrected": mine[f"{name}_corrected"] >= goal for name, goal in GOALS_CORRECTED.items()}
+drawn = planted()
+print(f"\n{drawn['whole']} of {drawn['planted']} planted templates whole, {drawn['noise_groups']} groups of noise ({drawn['noise']:,} unique messages)")
+mine |= {"planted": drawn["planted"], "planted_whole": drawn["whole"], "noise_groups": drawn["noise_groups"]}
+goals |= {"planted_whole": drawn["whole"] == drawn["planted"] > 0, "noise_groups": drawn["noise_groups"] == 0}
+for name, met in goals.items():
+    print(f"{'met   ' if met else 'MISSED'} {name}")
 print(json.dumps({
     "name": "eval-templates",
     "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",

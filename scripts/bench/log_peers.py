@@ -1,7 +1,10 @@
 """Counts a log of three dialects with a peer: log_peers.py duckdb|polars|python LOG [THREADS].
 
 Prints one JSON line: operations {name: {calls, errors, timeouts, cost_nano, prompt_tokens, completion_tokens, p50_ms,
-p95_ms, p99_ms, max_ms, first_us, last_us}}, which is what analyze-logs reports (it counts by hour besides).
+p95_ms, p99_ms, max_ms, first_us, last_us}}: every column that compare_logs.py checks against the truth, and so the
+same question for all. analyze-logs answers more in its one pass, and its time includes that: the same counts and
+quantiles by hour, sessions and chains of calls with what they wasted, templates of errors, level shifts, bursts,
+trends and forecasts, recommendations, and the class and place of each bad line.
 Quantiles lie between neighbours, as NumPy has them. Each peer is told what analyze-logs finds out by itself:
 which keys the three dialects have. Polars stops at a bad line, so the caller gives it a cleaned file.
 """

@@ -8,10 +8,9 @@ use nightshift_core::jiff::Timestamp;
 use nightshift_core::jiff::tz::TimeZone;
 use nightshift_core::{Ctx, Exit, Failure, OrFail, Outcome, files};
 
-use crate::incremental::{self, New};
+use crate::incremental;
 use crate::learning::{self, Db};
 use crate::read::{self, Input, Job, Ops, Options, Problem, Window, expand};
-use crate::recommend::{Context, recommend};
 use crate::report::AnalyzeReport;
 use crate::reports::{self, Format};
 use crate::tally::{Findings, Limits, Saved};
@@ -54,9 +53,23 @@ pub struct Giving {
 }
 
 impl Giving {
-    /// Refuses the name of a report in no known form, before hours of reading.
+    /// Refuses a report in no known form, and files in a folder that is not there, before hours of reading.
     fn check(&self) -> Result<(), Failure> {
-        self.report.iter().try_for_each(|path| reports::format_of(path).map(|_| ()))
+        for path in &self.report {
+            reports::parts(path)?;
+        }
+        for path in self.report.iter().chain(&self.state_out) {
+            let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+            if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
+                return Err(Failure::failed(format!(
+                    "cannot write {}: there is no folder {}",
+                    path.display(),
+                    folder.display()
+                ))
+                .hint("make the folder, or name another one"));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -89,7 +102,14 @@ impl Reading {
         let bound = |text: &Option<String>| {
             text.as_deref().map(|text| parse_bound(text, zone).map(Timestamp::as_microsecond)).transpose()
         };
-        Ok(Window { since: bound(&self.since)?, until: bound(&self.until)? })
+        let window = Window { since: bound(&self.since)?, until: bound(&self.until)? };
+        if let (Some(since), Some(until)) = (window.since, window.until)
+            && since >= until
+        {
+            return Err(Failure::usage("nothing lies between --since and --until")
+                .hint("--since is the earlier one; --until is the first instant that does not count"));
+        }
+        Ok(window)
     }
 }
 
@@ -97,11 +117,11 @@ impl Reading {
 pub fn run(ctx: &Ctx, arguments: Arguments) -> Result<Outcome, Failure> {
     let mut paths = arguments.paths;
     paths.extend(arguments.log_dir);
-    if paths.is_empty() {
+    if paths.is_empty() && ctx.paths.logs().is_dir() {
         paths.push(ctx.paths.logs().display().to_string());
     }
     arguments.giving.check()?;
-    let (inputs, mut problems) = expand(&paths)?;
+    let (inputs, problems) = expand(&paths)?;
     let reading = &arguments.reading;
     let zone = reading.zone()?;
     let mut settings = ctx.config.analyze_logs.clone();
@@ -113,17 +133,23 @@ pub fn run(ctx: &Ctx, arguments: Arguments) -> Result<Outcome, Failure> {
         threads: reading.threads,
         stop: &ctx.stop,
     };
-    let (mut findings, new) = if arguments.incremental {
+    let look = |findings: &Findings| AnalyzeReport::of(findings, &ctx.config.analyze_logs);
+    // Without keeping what was read there is nothing to go on from: a dry run reads everything.
+    let (findings, report) = if arguments.incremental && !ctx.dry_run {
         if inputs.contains(&Input::Stdin) {
             return Err(Failure::usage("--incremental cannot know what of stdin is new").hint("name files"));
         }
-        let (findings, new) = incremental::pass(ctx, &paths, inputs, &options, &mut problems)?;
-        (findings, Some(new))
+        let (findings, new, report) = incremental::pass(ctx, &paths, inputs, &options, problems, look)?;
+        (findings, AnalyzeReport { incremental: Some(new), ..report })
     } else {
-        (pass(ctx, inputs, &options, &mut problems)?, None)
+        let findings = pass(ctx, inputs, &options, problems)?;
+        let report = look(&findings);
+        (findings, report)
     };
-    findings.problems.extend(problems);
-    finish(ctx, &findings, new, &arguments.giving)
+    let outcome = finish(ctx, &findings, report, &arguments.giving);
+    // The program ends here: giving tens of thousands of pieces back one by one takes longer than all at once.
+    std::mem::forget(findings);
+    outcome
 }
 
 /// One pass over all inputs.
@@ -131,7 +157,7 @@ fn pass(
     ctx: &Ctx,
     inputs: Vec<Input>,
     options: &Options<'_>,
-    problems: &mut Vec<Problem>,
+    mut problems: Vec<Problem>,
 ) -> Result<Findings, Failure> {
     let names: Vec<String> = inputs.iter().map(Input::name).collect();
     let mut ops = Ops::default();
@@ -151,21 +177,26 @@ fn pass(
             .hint("check the paths and their permissions"));
     }
     findings.finish(ops);
+    findings.problems = problems;
     Ok(findings)
 }
 
 /// Reports, and writes state, store and report files where they are wanted.
-fn finish(ctx: &Ctx, findings: &Findings, new: Option<New>, giving: &Giving) -> Result<Outcome, Failure> {
-    let mut report = AnalyzeReport::of(findings, &ctx.config.analyze_logs);
-    report.incremental = new;
-    report.recommendations = recommend(&report.patterns, &Context::of(findings, &ctx.config.analyze_logs));
-    if let Some(path) = &giving.state_out {
+fn finish(
+    ctx: &Ctx,
+    findings: &Findings,
+    mut report: AnalyzeReport,
+    giving: &Giving,
+) -> Result<Outcome, Failure> {
+    // An empty part of many has its state too.
+    if let Some(path) = giving.state_out.as_ref().filter(|_| !ctx.dry_run) {
         let json = serde_json::to_vec(&Saved::of(findings)).or_fail(|| "cannot write the state".into())?;
         files::write_atomic(path, &json)?;
     }
     report.seconds = ctx.clock.elapsed().as_secs_f64();
     if report.entries + report.bytes == 0 {
-        return Ok(Outcome::new(Exit::NothingToDo, &report, "no log lines there"));
+        let text = "no log lines there: name files or folders, or put logs into the folder logs of the home";
+        return Ok(Outcome::new(Exit::NothingToDo, &report, text));
     }
     if (giving.store || giving.db.db.is_some()) && !ctx.dry_run {
         let mut store = learning::open(ctx, &giving.db)?;
@@ -173,11 +204,37 @@ fn finish(ctx: &Ctx, findings: &Findings, new: Option<New>, giving: &Giving) -> 
         stored.db = store.path().display().to_string();
         report.stored = Some(stored);
     }
-    for path in &giving.report {
-        report.reports.extend(reports::write(path, &report, findings)?);
-    }
-    let text = reports::render(giving.format, &report, findings)?;
+    write_reports(ctx, findings, &mut report, giving)?;
+    let json = ctx.printer.is_json();
+    let text = if json { String::new() } else { reports::render(giving.format, &report, findings)? };
     Ok(Outcome::new(Exit::Done, &report, text))
+}
+
+/// Writes the reports; a dry run says which files would be written.
+fn write_reports(
+    ctx: &Ctx,
+    findings: &Findings,
+    report: &mut AnalyzeReport,
+    giving: &Giving,
+) -> Result<(), Failure> {
+    let mut parts = Vec::new();
+    for path in &giving.report {
+        parts.extend(reports::parts(path)?);
+    }
+    if ctx.dry_run {
+        report.would_write =
+            giving.state_out.iter().cloned().chain(parts.into_iter().map(|(path, _)| path)).collect();
+        for path in &report.would_write {
+            ctx.printer.note(&format!("would write {}", path.display()));
+        }
+        return Ok(());
+    }
+    for (path, format) in parts {
+        let text = reports::render(format, report, findings)?;
+        files::write_atomic(&path, text.as_bytes()).or_fail(|| "cannot write the report".into())?;
+        report.reports.push(path);
+    }
+    Ok(())
 }
 
 /// What is in these inputs, with findings and recommendations: for the feedback loop. No inputs are no entries.
@@ -186,13 +243,10 @@ pub(crate) fn examine(
     inputs: Vec<Input>,
     options: &Options<'_>,
 ) -> Result<AnalyzeReport, Failure> {
-    let mut problems = Vec::new();
     let started = ctx.clock.elapsed();
-    let mut findings = pass(ctx, inputs, options, &mut problems)?;
-    findings.problems.extend(problems);
+    let findings = pass(ctx, inputs, options, Vec::new())?;
     let mut report = AnalyzeReport::of(&findings, options.settings);
     report.seconds = (ctx.clock.elapsed() - started).as_secs_f64();
-    report.recommendations = recommend(&report.patterns, &Context::of(&findings, options.settings));
     Ok(report)
 }
 
@@ -212,7 +266,10 @@ pub fn merge(ctx: &Ctx, arguments: MergeArguments) -> Result<Outcome, Failure> {
     let mut merged: Option<Findings> = None;
     for path in &arguments.states {
         let told = || format!("cannot merge {}", path.display());
-        let saved: Saved = serde_json::from_slice(&files::read(path)?).or_fail(told)?;
+        let hint = "name files that analyze --state-out wrote";
+        let read = files::read(path).map_err(|failure| Failure::from(failure).hint(hint))?;
+        let saved: Saved =
+            serde_json::from_slice(&read).or_fail(told).map_err(|failure| failure.hint(hint))?;
         let findings = saved.restore().or_fail(told)?;
         match &mut merged {
             None => merged = Some(findings),
@@ -220,5 +277,6 @@ pub fn merge(ctx: &Ctx, arguments: MergeArguments) -> Result<Outcome, Failure> {
         }
     }
     let merged = merged.ok_or_else(|| Failure::usage("no state is named"))?;
-    finish(ctx, &merged, None, &arguments.giving)
+    let report = AnalyzeReport::of(&merged, &ctx.config.analyze_logs);
+    finish(ctx, &merged, report, &arguments.giving)
 }

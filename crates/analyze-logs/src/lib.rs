@@ -4,6 +4,7 @@
 //! Exits 0, 1, 2, 3, 4, 5, 6, 7, 9.
 
 pub mod analyze;
+mod beside;
 pub mod change;
 pub mod cycle;
 pub mod detect;

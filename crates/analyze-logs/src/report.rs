@@ -10,11 +10,13 @@ use nightshift_core::jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::beside::beside;
 use crate::detect;
 use crate::incremental::New;
 use crate::learning::Stored;
 use crate::pattern::Pattern;
 use crate::read::Problem;
+use crate::recommend::{Context, recommend};
 use crate::recommendation::Recommendation;
 use crate::series::{self, Correlation, Skill};
 use crate::tally::{Example, Findings};
@@ -64,6 +66,9 @@ pub(crate) struct AnalyzeReport {
     /// Files that hold this as reports.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) reports: Vec<PathBuf>,
+    /// Under `--dry-run`, the files that would have been written.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) would_write: Vec<PathBuf>,
 }
 
 /// One tool, model or task.
@@ -120,7 +125,10 @@ impl AnalyzeReport {
     /// The report, short of the time that it took.
     pub(crate) fn of(findings: &Findings, settings: &AnalyzeLogs) -> Self {
         let Findings { ops, tally, detected, problems } = findings;
-        let told = series::tell(findings, settings);
+        let (found, told) =
+            beside(|| detect::patterns(findings, settings), || series::tell(findings, settings));
+        let patterns = by_impact([found, told.patterns]);
+        let recommendations = recommend(&patterns, &Context::of(findings, settings));
         let mut operations: Vec<Operation> = tally
             .series
             .iter()
@@ -162,12 +170,13 @@ impl AnalyzeReport {
             first_seen: tally.span.and_then(|(first, _)| time(first)),
             last_seen: tally.span.and_then(|(_, last)| time(last)),
             operations,
-            patterns: by_impact([detect::patterns(findings, settings), told.patterns]),
+            patterns,
             correlations: told.correlations,
             skills: told.skills,
-            recommendations: Vec::new(),
+            recommendations,
             stored: None,
             reports: Vec::new(),
+            would_write: Vec::new(),
         }
     }
 

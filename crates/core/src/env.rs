@@ -32,7 +32,7 @@ variables! {
     NIGHTSHIFT_CRASH_AT = "name of a crash point at which the process kills itself, for crash tests";
     NIGHTSHIFT_ADMIN_KEY = "key that admin requests from other hosts must carry";
     NIGHTSHIFT_LOG = "log filter, for example info or nightshift_serve=debug (default info)";
-    GLIBC_TUNABLES = "settings of the C library; serve and train-lora add glibc.malloc.hugetlb=1, set it to 0 to keep small pages";
+    GLIBC_TUNABLES = "settings of the C library; serve and train-lora add glibc.malloc.hugetlb=1 and two limits; hugetlb=0 keeps small pages";
     NO_COLOR = "no colours when set to anything";
     CI = "no progress bars when set to anything";
     SANDBOX_DATA_DIR = "where the stores live (default `sandbox_data` in the home folder)";

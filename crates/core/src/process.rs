@@ -51,14 +51,17 @@ pub fn sibling(name: &str) -> Result<PathBuf, Failure> {
 
 /// Starts this program over with its heap on huge pages, where the C library is glibc, which learns that from
 /// the environment only, before `main`. For programs that read a model's weights again and again: with small
-/// pages they wait for the translation of addresses as much as for memory. Where it cannot be had (a kernel
-/// without them, another C library) everything stays as it is.
+/// pages they wait for the translation of addresses as much as for memory. So that weights lie in the heap,
+/// and not in maps of their own that begin and end within a huge page, and what is freed at its end is not
+/// given back and cleared again at once, glibc's limits for both are what it would raise them to by itself.
+/// Where it cannot be had (a kernel without them, another C library) everything stays as it is.
 pub fn on_huge_pages() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
-        const WISH: &str = "glibc.malloc.hugetlb";
+        const HUGE: &str = "glibc.malloc.hugetlb";
+        const LIMITS: &str = "glibc.malloc.mmap_threshold=33554432:glibc.malloc.trim_threshold=67108864";
         let tunables = crate::env::Env::read().get(crate::env::GLIBC_TUNABLES).unwrap_or_default().to_owned();
-        if tunables.contains(WISH) {
+        if tunables.contains(HUGE) {
             return;
         }
         let separator = if tunables.is_empty() { "" } else { ":" };
@@ -72,7 +75,7 @@ pub fn on_huge_pages() {
         // Comes back only when it failed: then small pages must do.
         let _failed = again
             .args(arguments)
-            .env(crate::env::GLIBC_TUNABLES, format!("{tunables}{separator}{WISH}=1"))
+            .env(crate::env::GLIBC_TUNABLES, format!("{tunables}{separator}{HUGE}=1:{LIMITS}"))
             .exec();
     }
 }

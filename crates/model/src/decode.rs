@@ -83,6 +83,7 @@ pub(crate) fn compute<T: Real>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::ModelConfig;
     use crate::tiny;
     use crate::train::logits;
 
@@ -104,6 +105,22 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn the_number_of_threads_changes_no_bit() {
+        // Large enough that q, k, v and gate, up and the head are shared among threads, in uneven pieces.
+        let config = ModelConfig::llama(264, 700, 2, [4, 2], 1003);
+        let (model, adapter) = (tiny::model(config.clone(), 1).cast(), tiny::adapter(&config, 2).cast());
+        let bits = |threads: usize| {
+            let (mut decoder, mut cache) = (Decoder::<f32>::new(threads), KvCache::new(&config, 9));
+            let feed =
+                |token: u32| decoder.feed(&model, Some(&adapter), &mut cache, &[token]).unwrap().to_vec();
+            let logits: Vec<f32> = [3, 500, 1002].map(feed).concat();
+            logits.iter().map(|logit| logit.to_bits()).collect::<Vec<_>>()
+        };
+        let alone = bits(1);
+        assert!([2, 3].iter().all(|threads| bits(*threads) == alone));
     }
 
     #[test]

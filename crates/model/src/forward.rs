@@ -8,7 +8,7 @@ use crate::cache::LayerCache;
 use crate::config::ModelConfig;
 use crate::draws::Draws;
 use crate::error::{ModelError, Result};
-use crate::linear::{self, Kept, LinearScratch, LoraUse};
+use crate::linear::{self, Kept, LoraUse, Projection};
 use crate::lora::{Adapter, Target};
 use crate::matmul::Store;
 use crate::norm;
@@ -158,7 +158,7 @@ struct LayerPass<'a, T> {
     threads: Threads,
 }
 
-impl<T: Real> LayerPass<'_, T> {
+impl<'a, T: Real> LayerPass<'a, T> {
     /// From `acts.x` to `acts.o`.
     fn attention(&mut self, ws: &mut Workspace<T>, slot: usize, cache: Option<&mut LayerCache<T>>) {
         let (config, threads) = (self.config, self.threads);
@@ -170,10 +170,14 @@ impl<T: Real> LayerPass<'_, T> {
         norm::forward(threads, &acts.x, &self.layer.input_norm, config.rms_norm_eps, h, &mut acts.rstd_input);
         let LayerActs { q, k, v, q_raw, k_raw, kept, .. } = &mut *acts;
         let (q, k) = if config.qk_norm { (q_raw, k_raw) } else { (q, k) };
-        for (target, out) in [(Target::Q, q), (Target::K, k), (Target::V, v)] {
-            let out = fit(out, rows * target.shape(config).0);
-            self.project(target, h, Store::Replace, out, &mut kept[target as usize], &mut scratch.linear);
-        }
+        let of = |target: Target| rows * target.shape(config).0;
+        let [kept_q, kept_k, kept_v, ..] = kept;
+        let projections = [
+            self.projection(Target::Q, fit(q, of(Target::Q)), Store::Replace, kept_q),
+            self.projection(Target::K, fit(k, of(Target::K)), Store::Replace, kept_k),
+            self.projection(Target::V, fit(v, of(Target::V)), Store::Replace, kept_v),
+        ];
+        linear::forward(threads, h, projections, &mut scratch.linear);
         let rope = rope.as_ref().expect("rope is laid out before a pass");
         self.normalise_heads(acts, rows);
         rope.rotate(threads, Turn::Forward, positions, config.num_heads, &mut acts.q);
@@ -221,33 +225,37 @@ impl<T: Real> LayerPass<'_, T> {
             &acts.o
         };
         let rows = acts.mid.len() / hidden;
+        let LayerActs { mid, rstd_post, gate, up, kept, .. } = acts;
+        let [.., kept_o, kept_gate, kept_up, kept_down] = kept;
         let linear = &mut scratch.linear;
-        self.project(Target::O, o, Store::Add, &mut acts.mid, &mut acts.kept[Target::O as usize], linear);
+        linear::forward(threads, o, [self.projection(Target::O, mid, Store::Add, kept_o)], linear);
         let h = fit(&mut scratch.h, rows * hidden);
-        fit(&mut acts.rstd_post, rows);
-        norm::forward(threads, &acts.mid, &self.layer.post_norm, config.rms_norm_eps, h, &mut acts.rstd_post);
+        fit(rstd_post, rows);
+        norm::forward(threads, mid, &self.layer.post_norm, config.rms_norm_eps, h, rstd_post);
         let inner = rows * config.intermediate_size;
-        let gate = fit(&mut acts.gate, inner);
-        self.project(Target::Gate, h, Store::Replace, gate, &mut acts.kept[Target::Gate as usize], linear);
-        let up = fit(&mut acts.up, inner);
-        self.project(Target::Up, h, Store::Replace, up, &mut acts.kept[Target::Up as usize], linear);
+        let projections = [
+            self.projection(Target::Gate, fit(gate, inner), Store::Replace, kept_gate),
+            self.projection(Target::Up, fit(up, inner), Store::Replace, kept_up),
+        ];
+        linear::forward(threads, h, projections, linear);
         let act = fit(&mut scratch.act, inner);
         swiglu::forward(threads, gate, up, act);
-        copy_into(x, &acts.mid);
-        self.project(Target::Down, act, Store::Add, x, &mut acts.kept[Target::Down as usize], linear);
+        copy_into(x, mid);
+        linear::forward(threads, act, [self.projection(Target::Down, x, Store::Add, kept_down)], linear);
     }
 
-    fn project(
+    fn projection<'b>(
         &self,
         target: Target,
-        x: &[T],
+        y: &'b mut [T],
         store: Store,
-        y: &mut [T],
-        kept: &mut Kept<T>,
-        scratch: &mut LinearScratch<T>,
-    ) {
+        kept: &'b mut Kept<T>,
+    ) -> Projection<'b, T>
+    where
+        'a: 'b,
+    {
         let lora = self.stack.lora(self.index, target);
-        linear::forward(self.threads, self.layer.linear(target), lora, x, (y, store), kept, scratch);
+        Projection { linear: self.layer.linear(target), lora, y, store, kept }
     }
 }
 

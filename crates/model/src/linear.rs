@@ -13,7 +13,7 @@ use crate::draws::Dropout;
 use crate::grads::LoraGrad;
 use crate::lora::LoraModule;
 use crate::matmul::{Mat, MatMut, Store, matmul};
-use crate::packed;
+use crate::packed::{self, Product};
 use crate::params::Linear;
 use crate::real::Real;
 use crate::threads::Threads;
@@ -36,26 +36,56 @@ pub(crate) struct Kept<T> {
     pub(crate) raw: Vec<T>,
 }
 
-/// y (+)= linear(x). The rows are `x.len() / in_features`.
-pub(crate) fn forward<T: Real>(
+/// One of the layers that read the same input: y (+)= linear(x).
+#[derive(Debug)]
+pub(crate) struct Projection<'a, T> {
+    pub(crate) linear: &'a Linear<T>,
+    pub(crate) lora: Option<LoraUse<'a, T>>,
+    pub(crate) y: &'a mut [T],
+    pub(crate) store: Store,
+    pub(crate) kept: &'a mut Kept<T>,
+}
+
+/// Computes each of the projections of one x. The rows are `x.len() / in_features`.
+pub(crate) fn forward<T: Real, const N: usize>(
     threads: Threads,
-    linear: &Linear<T>,
-    lora: Option<LoraUse<'_, T>>,
     x: &[T],
-    (y, store): (&mut [T], Store),
-    kept: &mut Kept<T>,
+    mut projections: [Projection<'_, T>; N],
     scratch: &mut LinearScratch<T>,
 ) {
+    let watch = timing::watch(Part::Linear);
+    let mut plain = Vec::with_capacity(N);
+    for Projection { linear, lora, y, store, .. } in &mut projections {
+        if has_plain_product(*lora) {
+            plain.push(Product { weight: &linear.weight, y, store: *store });
+        }
+    }
+    if let Some(Product { weight, .. }) = plain.first() {
+        let input = weight.cols();
+        let x = Mat::new(x, x.len() / input, input);
+        packed::times_transposed_each(threads, x, &mut plain, &mut scratch.panel);
+    }
+    drop(watch);
+    for projection in projections {
+        add_rest(threads, projection, x, scratch);
+    }
+}
+
+/// Whether y (+)= x Wᵀ is computed by itself. With DoRA and no dropout it comes with the rest.
+fn has_plain_product<T>(lora: Option<LoraUse<'_, T>>) -> bool {
+    lora.is_none_or(|lora| lora.module.dora.is_none() || lora.dropout.is_some())
+}
+
+/// What a projection adds to its plain product: LoRA and the bias.
+fn add_rest<T: Real>(
+    threads: Threads,
+    projection: Projection<'_, T>,
+    x: &[T],
+    scratch: &mut LinearScratch<T>,
+) {
+    let Projection { linear, lora, y, store, kept } = projection;
     let (out, input) = (linear.out_features(), linear.in_features());
     let rows = x.len() / input;
-    let dora = lora.and_then(|lora| lora.module.dora.as_ref());
-    // With DoRA and no dropout, x Wᵀ comes with the rest.
-    let plain = dora.is_none() || lora.is_some_and(|lora| lora.dropout.is_some());
-    if plain {
-        let _watch = timing::watch(Part::Linear);
-        let x = Mat::new(x, rows, input);
-        packed::times_transposed(threads, (&mut *y, store), x, &linear.weight, &mut scratch.panel);
-    }
     if let Some(LoraUse { module, dropout }) = lora {
         let LinearScratch { dropped, panel, gain, .. } = scratch;
         let x = match dropout {
@@ -66,13 +96,14 @@ pub(crate) fn forward<T: Real>(
             }
         };
         let x = Mat::new(x, rows, input);
-        match dora {
+        match &module.dora {
             None => add_product(threads, module, x, y, &mut kept.u),
             Some(dora) => {
                 let raw = fit(&mut kept.raw, rows * out);
                 let watch = timing::watch(Part::Linear);
                 packed::times_transposed(threads, (&mut *raw, Store::Replace), x, &linear.weight, panel);
                 drop(watch);
+                let plain = has_plain_product(lora);
                 if plain {
                     dora::subtract(y, raw);
                 }

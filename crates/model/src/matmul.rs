@@ -10,7 +10,7 @@ use crate::threads::Threads;
 mod dots;
 mod native;
 
-pub(crate) use dots::{Stored, dots};
+pub(crate) use dots::{STREAMS, Stored, dots};
 pub(crate) use native::{Side, bf16_product};
 
 /// A matrix somewhere in a slice. Element (i, j) is at `i * row_stride + j * col_stride`.
@@ -38,6 +38,11 @@ impl<'a, T> Mat<'a, T> {
     /// Number of rows.
     pub(crate) const fn rows(&self) -> usize {
         self.rows
+    }
+
+    /// Number of columns.
+    pub(crate) const fn cols(&self) -> usize {
+        self.cols
     }
 
     /// The transpose.
@@ -177,7 +182,8 @@ fn few_rows<T: Real>(out: MatMut<'_, T>, store: Store, factor: T, a: Mat<'_, T>,
     for col in 0..b.cols {
         let weights = &b.data[col * b.col_stride..][..inner];
         for row in 0..a.rows {
-            let product = factor * dots::dot(&a.data[row * a.row_stride..][..inner], weights);
+            let [product] = dots::dot(&a.data[row * a.row_stride..][..inner], [weights]);
+            let product = factor * product;
             let place = &mut out.data[row * out.row_stride + col];
             *place = if store == Store::Add { *place + product } else { product };
         }

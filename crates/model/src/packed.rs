@@ -8,6 +8,8 @@
 
 mod narrow;
 
+use std::ops::Range;
+
 use crate::matmul::{FEW_ROWS, Mat, MatMut, Store, dots, matmul};
 use crate::real::Real;
 use crate::threads::Threads;
@@ -20,6 +22,29 @@ use crate::workspace::fit;
 pub(crate) const PANEL: usize = 1 << 18;
 pub(crate) const SHARED_PANEL: usize = 1 << 22;
 
+/// A product y (+)= x Wᵀ, `y` as `[rows, out]`.
+#[derive(Debug)]
+pub(crate) struct Product<'a, T> {
+    pub(crate) weight: &'a Weight<T>,
+    pub(crate) y: &'a mut [T],
+    pub(crate) store: Store,
+}
+
+/// The products of one x, `[rows, in]`, with each of the weights; `panel` is scratch.
+pub(crate) fn times_transposed_each<T: Real>(
+    threads: Threads,
+    x: Mat<'_, T>,
+    products: &mut [Product<'_, T>],
+    panel: &mut Vec<T>,
+) {
+    if x.rows() <= FEW_ROWS {
+        return few_rows(threads, x, products, panel);
+    }
+    for Product { weight, y, store } in products {
+        times_transposed(threads, (y, *store), x, weight, panel);
+    }
+}
+
 /// y (+)= x Wᵀ; `x` is `[rows, in]`, `y` `[rows, out]`, `panel` scratch.
 pub(crate) fn times_transposed<T: Real>(
     threads: Threads,
@@ -30,7 +55,7 @@ pub(crate) fn times_transposed<T: Real>(
 ) {
     let (out, input) = (weight.rows(), weight.cols());
     match weight.numbers() {
-        _ if x.rows() <= FEW_ROWS => few_rows(threads, (y, store), x, weight, panel),
+        _ if x.rows() <= FEW_ROWS => few_rows(threads, x, &mut [Product { weight, y, store }], panel),
         Numbers::Dense(values) => {
             matmul(threads, MatMut::new(y, out), store, T::ONE, x, Mat::new(values, out, input).t());
         }
@@ -111,38 +136,55 @@ fn for_each_panel<T: Real>(
     }
 }
 
-/// [`times_transposed`] for at most [`FEW_ROWS`] rows of x. `scratch` holds the products as
-/// `[out, rows]`, so that threads share them by rows of W.
-fn few_rows<T: Real>(
-    threads: Threads,
-    (y, store): (&mut [T], Store),
-    x: Mat<'_, T>,
-    weight: &Weight<T>,
-    scratch: &mut Vec<T>,
-) {
-    let (out, input) = (weight.rows(), weight.cols());
-    let count = x.rows();
+/// [`times_transposed_each`] for at most [`FEW_ROWS`] rows of x. Threads share the rows of all weights as if
+/// they were one matrix, for handing out work takes as long as reading ten rows. `scratch` holds the products
+/// as `[out, rows]`.
+fn few_rows<T: Real>(threads: Threads, x: Mat<'_, T>, products: &mut [Product<'_, T>], scratch: &mut Vec<T>) {
+    let (count, input) = (x.rows(), x.cols());
+    let out: usize = products.iter().map(|product| product.weight.rows()).sum();
     if count == 0 {
         return;
     }
-    let products = fit(scratch, out * count);
-    threads.rows_of(out, out * input, [(&mut *products, count)], &|range, [part]| {
-        let numbers = range.start * input..range.end * input;
-        match weight.numbers() {
-            Numbers::Dense(values) => dots(x, Mat::new(&values[numbers], range.len(), input), part),
-            Numbers::Bf16(values) => dots(x, Mat::new(&values[numbers], range.len(), input), part),
-            Numbers::Nf4(_) => {
-                let mut row = vec![T::ZERO; input];
-                for (at, products) in range.zip(part.chunks_exact_mut(count)) {
-                    weight.dequantise_rows(at..at + 1, &mut row);
-                    dots(x, Mat::new(&row, 1, input), products);
-                }
+    let found = fit(scratch, out * count);
+    let all = &*products;
+    threads.rows_of(out, out * input, [(&mut *found, count)], &|range, [mut part]| {
+        let mut first = 0;
+        for Product { weight, .. } in all {
+            let end = first + weight.rows();
+            let rows = range.start.max(first)..range.end.min(end);
+            if !rows.is_empty() {
+                let found;
+                (found, part) = std::mem::take(&mut part).split_at_mut(rows.len() * count);
+                row_products(x, weight, rows.start - first..rows.end - first, found);
             }
+            first = end;
         }
     });
-    for (row, y) in y.chunks_exact_mut(out).enumerate() {
-        for (y, product) in y.iter_mut().zip(products.iter().skip(row).step_by(count)) {
-            *y = if store == Store::Add { *y + *product } else { *product };
+    let mut found = &*found;
+    for Product { weight, y, store } in products {
+        let (own, rest) = found.split_at(weight.rows() * count);
+        for (row, y) in y.chunks_exact_mut(weight.rows()).enumerate() {
+            for (y, product) in y.iter_mut().zip(own.iter().skip(row).step_by(count)) {
+                *y = if *store == Store::Add { *y + *product } else { *product };
+            }
+        }
+        found = rest;
+    }
+}
+
+/// Products of x with some rows of a weight, `[rows of the weight, rows of x]`.
+fn row_products<T: Real>(x: Mat<'_, T>, weight: &Weight<T>, rows: Range<usize>, out: &mut [T]) {
+    let input = weight.cols();
+    let numbers = rows.start * input..rows.end * input;
+    match weight.numbers() {
+        Numbers::Dense(values) => dots(x, Mat::new(&values[numbers], rows.len(), input), out),
+        Numbers::Bf16(values) => dots(x, Mat::new(&values[numbers], rows.len(), input), out),
+        Numbers::Nf4(_) => {
+            let mut row = vec![T::ZERO; input];
+            for (at, out) in rows.zip(out.chunks_exact_mut(x.rows())) {
+                weight.dequantise_rows(at..at + 1, &mut row);
+                dots(x, Mat::new(&row, 1, input), out);
+            }
         }
     }
 }

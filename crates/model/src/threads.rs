@@ -1,13 +1,15 @@
 //! How many threads a computation may use, and how rows are shared among them.
 //!
 //! The number is explicit everywhere; nothing reads the environment. With one thread nothing of
-//! rayon is touched. The split of rows depends on the number of threads only, so results do too.
+//! rayon is touched. Results depend on that number at most: rows are cut by it alone, or ([`Threads::rows_of`])
+//! do not feel how they are cut.
 
 use std::cell::Cell;
 use std::ops::Range;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::matmul::STREAMS;
 use crate::real::Real;
 
 /// A number of threads, at least one.
@@ -23,6 +25,10 @@ const PRODUCT_WORTH_SHARING: usize = 1 << 21;
 
 /// The same for numbers that are read once, by threads that are awake.
 const READ_WORTH_SHARING: usize = 1 << 17;
+
+/// Numbers that a thread reads before it asks for more: some forty microseconds. Much smaller pieces were
+/// slower, because memory is slow at the beginning of each; twice as large ones, because one thread waits.
+const PIECE: usize = 1 << 17;
 
 impl Threads {
     /// No parallelism.
@@ -85,7 +91,9 @@ impl Threads {
     }
 
     /// As [`Threads::rows`], for rows that take `work` multiply-adds in all to compute, as many as numbers are
-    /// read from memory: that takes several times as long as a product of matrices.
+    /// read from memory: that takes several times as long as a product of matrices, and not equally long on
+    /// every thread. So threads take pieces, one after the other, until there are none: one that comes late or
+    /// reads slowly leaves more to the others. `f` must compute each row by itself, whatever piece it is in.
     pub(crate) fn rows_of<T: Real, const N: usize>(
         self,
         rows: usize,
@@ -93,8 +101,55 @@ impl Threads {
         outs: [(&mut [T], usize); N],
         f: &(impl Fn(Range<usize>, [&mut [T]; N]) + Sync),
     ) {
-        split(if work < READ_WORTH_SHARING { 1 } else { self.0 }, 0..rows, outs, f);
+        if self.0 == 1 || work < READ_WORTH_SHARING {
+            return split(1, 0..rows, outs, f);
+        }
+        let at_once = (PIECE * rows / work).clamp(1, rows.div_ceil(self.0));
+        let at_once = at_once - at_once % STREAMS.min(at_once);
+        let pieces = Mutex::new(Pieces { next: 0, rows, at_once, outs });
+        on_each(self.0, &|| {
+            loop {
+                // The lock is held while a piece is cut off, not while it is computed.
+                let piece = pieces.lock().unwrap_or_else(PoisonError::into_inner).next();
+                let Some((range, parts)) = piece else { return };
+                f(range, parts);
+            }
+        });
     }
+}
+
+/// Rows that no thread has taken yet.
+struct Pieces<'a, T, const N: usize> {
+    next: usize,
+    rows: usize,
+    at_once: usize,
+    /// Buffers for the rows from `next` on, with their row widths.
+    outs: [(&'a mut [T], usize); N],
+}
+
+impl<'a, T, const N: usize> Iterator for Pieces<'a, T, N> {
+    type Item = (Range<usize>, [&'a mut [T]; N]);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let range = self.next..self.rows.min(self.next + self.at_once);
+        self.next = range.end;
+        (!range.is_empty()).then(|| {
+            let parts = self.outs.each_mut().map(|(out, width)| {
+                let (part, rest) = std::mem::take(out).split_at_mut(range.len() * *width);
+                *out = rest;
+                part
+            });
+            (range, parts)
+        })
+    }
+}
+
+/// Does `work` on `count` threads at once.
+fn on_each(count: usize, work: &(impl Fn() + Sync)) {
+    if count < 2 {
+        return work();
+    }
+    rayon::join(|| on_each(count / 2, work), || on_each(count - count / 2, work));
 }
 
 thread_local! {
@@ -175,6 +230,20 @@ mod tests {
             });
             assert!(a.iter().enumerate().all(|(row, value)| *value == row as f32));
             assert!(b.chunks(2).all(|pair| pair == [0.0, 1.0]));
+            // One piece, a piece for each thread, and many; the last is shorter.
+            for (rows, numbers) in [(7, 1), (7, READ_WORTH_SHARING), (4099, 1000)] {
+                let (mut a, mut b) = (vec![0.0_f64; rows], vec![0.0_f64; 3 * rows]);
+                let outs = [(a.as_mut_slice(), 1), (b.as_mut_slice(), 3)];
+                Threads::new(count).rows_of(rows, rows * numbers, outs, &|range, [a, b]| {
+                    assert_eq!((a.len(), b.len()), (range.len(), 3 * range.len()));
+                    for (offset, row) in range.enumerate() {
+                        a[offset] += row as f64;
+                        b[3 * offset + 2] += 1.0;
+                    }
+                });
+                assert!(a.iter().enumerate().all(|(row, value)| *value == row as f64));
+                assert!(b.chunks(3).all(|three| three == [0.0, 0.0, 1.0]));
+            }
         }
     }
 }

@@ -12,7 +12,7 @@
 //! | [`count`] | exact Poisson and Fisher tests |
 //! | [`rank`] | Mann-Whitney and Kolmogorov-Smirnov on ordered classes |
 //! | [`multiple`] | false discovery rate over many tests |
-//! | [`change`] | change points (PELT) |
+//! | [`change`] | change points (FPOP) |
 //! | [`trend`] | Theil-Sen slope, Mann-Kendall test with autocorrelation |
 //! | [`describe`] | mean, variance, quantiles, bootstrap |
 //! | [`forecast`] | ARIMA by exact likelihood, exponential smoothing, short series |

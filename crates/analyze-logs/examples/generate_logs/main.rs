@@ -2,8 +2,11 @@
 //!
 //!     generate_logs --out logs.jsonl --truth truth.json [--mb 500] [--days 7] [--seed 1] [--clean] [--no-garbage] [--draw]
 
+mod counted;
+mod ledger;
 mod lines;
 mod plan;
+mod texts;
 mod week;
 mod world;
 

@@ -7,7 +7,9 @@ use nightshift_core::random::Rng;
 use rand::RngExt;
 use rand::seq::SliceRandom;
 use serde::Serialize;
+use serde_json::{Map, Value, json};
 
+use super::texts::{LIMIT, QUOTA, expression};
 use super::world::What;
 
 /// How an operation behaves when nothing is wrong.
@@ -50,14 +52,22 @@ pub(crate) enum Effect {
     Together(Vec<usize>, f64),
     /// In that task this share fails.
     FailsIn(usize, f64),
-    /// This share fails with one and the same template.
-    Template(f64),
-    /// This share runs into its limit.
-    TimesOut(f64),
+    /// This share fails with a message of this text.
+    Template(f64, &'static str),
+    /// This share runs into its limit, with a message of this text.
+    TimesOut(f64, &'static str),
     /// This share of calls takes 6 to 14 s.
     Slow(f64),
-    /// In this share of the tasks the same call so many times.
+    /// This share of calls costs so many nano-dollars.
+    Dear(f64, f64),
+    /// In this share of the tasks its first tool makes the same call so many times.
     Repeats(f64, usize),
+    /// In this share of the tasks its first two tools take so many turns.
+    Turns(f64, usize),
+    /// In this share of the tasks its second tool fails so many times, with pauses of so many seconds.
+    Storm(f64, usize, f64),
+    /// This share of the tasks fails that did not use this tool.
+    FailsWithout(usize, f64),
 }
 
 /// A problem.
@@ -86,23 +96,60 @@ pub(crate) struct Planted {
     /// It follows from another problem: true when reported, no miss when not.
     pub(crate) secondary: bool,
     pub(crate) note: String,
+    /// Of a fact: how many calls, errors, chains or successes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) occurrences: Option<u64>,
+    /// What all messages of an error match.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) template: Option<String>,
+    /// What a finding's metadata must say as well.
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    pub(crate) metadata: Map<String, Value>,
+}
+
+/// A fact that was planted; how many there are of it is counted.
+#[derive(Debug, Clone)]
+pub(crate) struct Meant {
+    pub(crate) kind: &'static str,
+    /// The operation; of a waste its task. Nothing to an error with a template.
+    pub(crate) op: usize,
+    pub(crate) template: Option<String>,
+    pub(crate) metadata: Map<String, Value>,
+    pub(crate) note: String,
+}
+
+/// A task and what it uses.
+#[derive(Debug, Clone)]
+pub(crate) struct Duty {
+    pub(crate) task: usize,
+    pub(crate) tools: Vec<usize>,
+    pub(crate) models: Vec<usize>,
+    /// Runs in a week, all of them well; any number of them if absent.
+    pub(crate) runs: Option<usize>,
 }
 
 /// A fleet and its problems.
 #[derive(Debug)]
 pub(crate) struct Fleet {
     pub(crate) habits: Vec<Habit>,
-    /// By task: the tools and models that it uses.
-    pub(crate) uses: Vec<(Vec<usize>, Vec<usize>)>,
-    /// Index of the first task.
-    pub(crate) tasks: usize,
+    pub(crate) duties: Vec<Duty>,
     pub(crate) problems: Vec<Problem>,
     pub(crate) planted: Vec<Planted>,
+    pub(crate) meant: Vec<Meant>,
     /// Calls at night as a share of those at noon; of a weekend as a share of other days.
     pub(crate) night: f64,
     pub(crate) weekend: f64,
 }
 
+/// Kinds that state what was counted.
+const FACTS: [&str; 6] = [
+    "recurring_error",
+    "slow_operation",
+    "timeout_pattern",
+    "high_cost_operation",
+    "inefficient_chain",
+    "successful_pattern",
+];
 const TOOLS: [&str; 16] = [
     "web_search",
     "browse",
@@ -144,7 +191,7 @@ impl Fleet {
             });
         }
         let mut tools: Vec<usize> = (0..TOOLS.len()).collect();
-        let uses = (0..TASKS.len())
+        let duties = (0..TASKS.len())
             .map(|task| {
                 // Every tool is used by some task.
                 tools.shuffle(rng);
@@ -154,15 +201,20 @@ impl Fleet {
                 used.sort_unstable();
                 used.dedup();
                 let first = TOOLS.len();
-                (used, vec![first + task % MODELS.len(), first + (task + 2) % MODELS.len()])
+                Duty {
+                    task: first + MODELS.len() + task,
+                    tools: used,
+                    models: vec![first + task % MODELS.len(), first + (task + 2) % MODELS.len()],
+                    runs: None,
+                }
             })
             .collect();
         let mut fleet = Self {
             habits,
-            uses,
-            tasks: TOOLS.len() + MODELS.len(),
+            duties,
             problems: Vec::new(),
             planted: Vec::new(),
+            meant: Vec::new(),
             night: rng.random_range(0.25..0.6),
             weekend: rng.random_range(0.5..1.0),
         };
@@ -174,7 +226,7 @@ impl Fleet {
 
     fn plant(&mut self, rng: &mut Rng) {
         let mut tools: Vec<usize> = (0..TOOLS.len()).collect();
-        let mut models: Vec<usize> = (TOOLS.len()..self.tasks).collect();
+        let mut models: Vec<usize> = (TOOLS.len()..TOOLS.len() + MODELS.len()).collect();
         tools.shuffle(rng);
         models.shuffle(rng);
         // Of the tools that two tasks use, one fails in one of them.
@@ -225,13 +277,10 @@ impl Fleet {
             (0.0, 1.0),
             "fails in one task",
         );
-        if let Some(planted) = self.planted.last_mut() {
-            planted.other = Some(format!("task:{}", TASKS[task]));
-        }
         self.add(
             "recurring_error",
             tools[11],
-            Effect::Template(between(0.02, 0.05)),
+            Effect::Template(between(0.02, 0.05), QUOTA),
             (0.0, 1.0),
             "the same error",
         );
@@ -239,7 +288,7 @@ impl Fleet {
         self.add(
             "new_template",
             tools[12],
-            Effect::Template(between(0.03, 0.06)),
+            Effect::Template(between(0.03, 0.06), QUOTA),
             (start, 1.0),
             "an error from then on",
         );
@@ -247,14 +296,14 @@ impl Fleet {
         self.add(
             "vanished_template",
             tools[13],
-            Effect::Template(between(0.03, 0.06)),
+            Effect::Template(between(0.03, 0.06), QUOTA),
             (0.0, end),
             "an error until then",
         );
         self.add(
             "timeout_pattern",
             tools[14],
-            Effect::TimesOut(between(0.03, 0.08)),
+            Effect::TimesOut(between(0.03, 0.08), LIMIT),
             (0.0, 1.0),
             "runs into its limit",
         );
@@ -265,10 +314,10 @@ impl Fleet {
             (0.0, 1.0),
             "some calls take seconds",
         );
-        let task = self.tasks + (between(0.0, TASKS.len() as f64) as usize).min(TASKS.len() - 1);
+        let task = (between(0.0, TASKS.len() as f64) as usize).min(TASKS.len() - 1);
         self.add(
             "inefficient_chain",
-            task,
+            self.duties[task].task,
             Effect::Repeats(between(0.1, 0.25), 6),
             (0.0, 1.0),
             "the same call again and again",
@@ -299,36 +348,58 @@ impl Fleet {
         );
         self.follow("trend", models[2], (0.0, 1.0), "its cost rises");
         self.habits[models[3]].cost_nano = between(1.2e8, 2.0e8);
-        self.note("high_cost_operation", models[3], (0.0, 1.0), "its calls cost above 0.10 USD");
+        self.mean("high_cost_operation", models[3], "its calls cost above 0.10 USD");
     }
 
     /// Adds a problem, its truth, and what follows from it.
-    fn add(&mut self, kind: &'static str, op: usize, effect: Effect, span: (f64, f64), note: &str) {
+    pub(crate) fn add(
+        &mut self,
+        kind: &'static str,
+        op: usize,
+        effect: Effect,
+        span: (f64, f64),
+        note: &str,
+    ) {
         let note = format!("{note}: {effect:?}");
-        self.note(kind, op, span, &note);
+        let in_task = match effect {
+            Effect::FailsIn(duty, _) => Some(self.habits[self.duties[duty].task].full_name()),
+            _ => None,
+        };
+        if FACTS.contains(&kind) {
+            self.mean(kind, op, &note);
+            self.tell(&effect);
+        } else {
+            self.note(kind, op, span, &note);
+            self.planted.last_mut().expect("it was just added").other.clone_from(&in_task);
+        }
         let longer = matches!(
             effect,
             Effect::Slower(_)
                 | Effect::Tail(..)
                 | Effect::Spreads(_)
                 | Effect::Grows(_)
-                | Effect::TimesOut(_)
+                | Effect::TimesOut(..)
                 | Effect::Slow(_)
         );
         if longer {
             // A task lasts as long as its calls.
-            for task in 0..TASKS.len() {
-                if self.uses[task].0.contains(&op) {
-                    for kind in ["level_shift", "tail_growth", "drift", "trend", "slow_operation", "anomaly"]
-                    {
-                        self.follow(kind, self.tasks + task, span, &format!("{note}, and its tasks with it"));
-                    }
+            let tasks = self.users(op).map(|duty| self.duties[duty].task).collect::<Vec<_>>();
+            for task in tasks {
+                for kind in ["level_shift", "tail_growth", "drift", "trend", "anomaly"] {
+                    self.follow(kind, task, span, &format!("{note}, and its tasks with it"));
                 }
             }
         }
-        match &effect {
-            Effect::Template(_) => {
-                self.follow("recurring_error", op, span, &note);
+        match effect {
+            // In no task is a model the best that does not answer.
+            Effect::TimesOut(..) if self.habits[op].what == What::Llm => {
+                for duty in 0..self.duties.len() {
+                    let other = Some(self.habits[self.duties[duty].task].full_name());
+                    self.follow("skill", op, span, &note);
+                    self.planted.last_mut().expect("it was just added").other = other;
+                }
+            }
+            Effect::Template(..) => {
                 if span.0 > 0.0 {
                     self.follow("level_shift", op, span, &note);
                 }
@@ -336,22 +407,41 @@ impl Fleet {
                     self.follow("trend", op, span, &note);
                 }
             }
-            Effect::TimesOut(_) => {
-                self.follow("recurring_error", op, span, &note);
-                self.follow("slow_operation", op, span, &note);
+            Effect::FailsIn(..) => {
+                self.follow(if kind == "skill" { "correlation" } else { "skill" }, op, span, &note);
+                self.planted.last_mut().expect("it was just added").other = in_task;
             }
-            Effect::Slow(_) | Effect::Tail(..) | Effect::Spreads(_) => {
-                self.follow("slow_operation", op, span, &note);
-            }
-            Effect::FailsIn(..) => self.follow("skill", op, span, &note),
             _ => {}
         }
-        if let Effect::Repeats(..) = &effect {
-            for tool in self.uses[op - self.tasks].0.clone() {
-                self.follow("inefficient_chain", tool, span, &note);
-            }
-        }
         self.problems.push(Problem { op, effect, from: span.0, until: span.1 });
+    }
+
+    /// What nobody has to be told of.
+    pub(crate) fn happens(&mut self, op: usize, effect: Effect) {
+        self.problems.push(Problem { op, effect, from: 0.0, until: 1.0 });
+    }
+
+    /// A fact that is planted.
+    pub(crate) fn mean(&mut self, kind: &'static str, op: usize, note: &str) {
+        let (metadata, note) = (Map::new(), note.to_owned());
+        self.meant.push(Meant { kind, op, template: None, metadata, note });
+    }
+
+    /// What tells the fact that was planted last from others of its kind.
+    fn tell(&mut self, effect: &Effect) {
+        let Some(meant) = self.meant.last_mut() else { return };
+        let (name, value) = match effect {
+            Effect::Template(_, text) => {
+                meant.template = Some(expression(text, &self.habits[meant.op].name));
+                return;
+            }
+            Effect::Repeats(..) => ("kind", json!("repeat")),
+            Effect::Turns(..) => ("kind", json!("ping_pong")),
+            Effect::Storm(..) => ("kind", json!("retry_storm")),
+            Effect::FailsWithout(tool, _) => ("with", json!(self.habits[*tool].full_name())),
+            _ => return,
+        };
+        meant.metadata.insert(name.to_owned(), value);
     }
 
     fn together(&mut self, a: usize, b: usize, hours: &[usize], share: f64) {
@@ -370,8 +460,28 @@ impl Fleet {
         }
     }
 
-    fn users(&self, tool: usize) -> impl Iterator<Item = usize> {
-        (0..TASKS.len()).filter(move |task| self.uses[*task].0.contains(&tool))
+    fn users(&self, op: usize) -> impl Iterator<Item = usize> {
+        (0..self.duties.len()).filter(move |duty| self.duties[*duty].tools.contains(&op))
+    }
+
+    /// Whether an operation is a task.
+    pub(crate) fn is_task(&self, op: usize) -> bool {
+        self.habits[op].what == What::Task
+    }
+
+    fn duty(&self, task: usize) -> Option<&Duty> {
+        self.duties.iter().find(|duty| duty.task == task)
+    }
+
+    /// The tools that take turns in a task, where that was planted.
+    pub(crate) fn turns(&self, task: usize) -> Option<&[usize]> {
+        let planted = |p: &&Problem| p.op == task && matches!(p.effect, Effect::Turns(..));
+        self.problems.iter().find(planted).and_then(|_| self.duty(task)).map(|duty| &duty.tools[..2])
+    }
+
+    /// Whether a task fails that does not use a certain tool.
+    pub(crate) fn fails_without_a_tool(&self, task: usize) -> bool {
+        self.problems.iter().any(|p| p.op == task && matches!(p.effect, Effect::FailsWithout(..)))
     }
 
     fn note(&mut self, kind: &'static str, op: usize, span: (f64, f64), note: &str) {
@@ -384,10 +494,13 @@ impl Fleet {
             until: String::new(),
             secondary: false,
             note: note.to_owned(),
+            occurrences: None,
+            template: None,
+            metadata: Map::new(),
         });
     }
 
-    fn follow(&mut self, kind: &'static str, op: usize, span: (f64, f64), note: &str) {
+    pub(crate) fn follow(&mut self, kind: &'static str, op: usize, span: (f64, f64), note: &str) {
         self.note(kind, op, span, note);
         if let Some(planted) = self.planted.last_mut() {
             planted.secondary = true;

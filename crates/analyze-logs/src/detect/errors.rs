@@ -1,8 +1,10 @@
 //! Errors by the shape of their text: who had them, when, and what they cost.
 //!
 //! Everything is a sum, an extreme or a choice that does not depend on the order, so partial counts add up
-//! to exactly what one machine would have counted, until a log has more shapes than fit: then the rarest,
-//! half of the bytes, count as "the same first words, then anything" and are no template any more.
+//! to exactly what one machine would have counted, until a log has more shapes than fit: then the rarest, half
+//! of the bytes, count as "the same first words, then anything" and are no template any more. A shape is as
+//! frequent as all together that equal it but for one word: messages with many values for one word stay, and
+//! texts that come once and never again go.
 
 use std::collections::HashMap;
 
@@ -12,10 +14,10 @@ use super::evidence::{Few, Span};
 use super::hours::Hours;
 use crate::line::Hashing;
 use crate::read::{Batch, NONE, Step};
-use crate::templates::{Signature, coarse};
+use crate::templates::{Signature, coarse, worth};
 
 /// Bytes that shapes may take.
-const BUDGET: usize = 2 << 20;
+const BUDGET: usize = 4 << 20;
 /// Bytes of a shape besides its texts and lists.
 const OVERHEAD: usize = 256;
 /// Further classes are `(other)`.
@@ -130,20 +132,21 @@ impl Errors {
 
     /// Joins the rarest shapes, half of the bytes or more, to coarser ones.
     fn forget(&mut self) {
-        let mut sizes: Vec<(u64, usize)> =
-            self.shapes.iter().map(|shape| (shape.count, shape.bytes())).collect();
+        let worth = worth(&self.signatures().0);
+        let sizes = self.shapes.iter().map(|shape| OVERHEAD + shape.bytes());
+        let mut sizes: Vec<(u64, usize)> = worth.iter().copied().zip(sizes).collect();
         sizes.sort_unstable();
         let mut freed = 0;
         let rare = sizes.iter().find(|(_, bytes)| {
             freed += bytes;
             freed * 2 >= self.used
         });
-        let rare = rare.map_or(0, |(count, _)| *count);
+        let rare = rare.map_or(0, |(worth, _)| *worth);
         let mut old = std::mem::take(self);
         self.classes = std::mem::take(&mut old.classes);
         self.forgotten = old.forgotten;
-        for (key, shape) in old.listed() {
-            if shape.count > rare {
+        for ((key, shape), worth) in old.listed().zip(worth) {
+            if worth > rare {
                 self.join(&key, shape);
             } else {
                 self.forgotten += u64::from(!shape.coarse);
@@ -276,10 +279,9 @@ impl Shape {
         self.first.absorb(other.first);
     }
 
+    /// Besides its texts and [`OVERHEAD`].
     fn bytes(&self) -> usize {
-        self.hours.bytes()
-            + self.owners.len() * size_of::<Owner>()
-            + (1 + self.first.lines().len()) * OVERHEAD
+        self.hours.bytes() + self.owners.len() * size_of::<Owner>() + self.first.lines().len() * OVERHEAD
     }
 }
 

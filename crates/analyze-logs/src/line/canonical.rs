@@ -1,14 +1,15 @@
 //! One number for equal arguments, however they are written: blanks and the order of keys do not count.
 
 use super::json::Cursor;
+use super::stops::Stops;
 use crate::read::hash;
 
 /// Deeper arguments are compared as they stand.
 const MAX_DEPTH: u32 = 32;
 
 /// The hash of a raw JSON value.
-pub fn canonical_hash(raw: &[u8]) -> u64 {
-    let mut cursor = Cursor::new(raw);
+pub(crate) fn canonical_hash(raw: &[u8], stops: &mut Stops) -> u64 {
+    let mut cursor = Cursor::new(raw, stops.of(raw));
     value(&mut cursor, 0).filter(|_| cursor.at == raw.len()).unwrap_or_else(|| hash(raw))
 }
 
@@ -19,7 +20,7 @@ fn pair(left: u64, right: u64) -> u64 {
     hash(&bytes)
 }
 
-fn value(cursor: &mut Cursor<'_>, depth: u32) -> Option<u64> {
+fn value(cursor: &mut Cursor<'_, '_>, depth: u32) -> Option<u64> {
     let open = cursor.peek();
     if !matches!(open, b'{' | b'[') || depth == MAX_DEPTH {
         return cursor.value().map(hash);
@@ -53,7 +54,7 @@ mod tests {
 
     #[test]
     fn equal_arguments_have_one_hash() {
-        let of = |text: &str| canonical_hash(text.as_bytes());
+        let of = |text: &str| canonical_hash(text.as_bytes(), &mut Stops::default());
         assert_eq!(
             of(r#"{"a": 1, "b": [1, {"c": "x", "d": null}]}"#),
             of(r#"{"b":[1,{"d":null,"c":"x"}],"a":1}"#)

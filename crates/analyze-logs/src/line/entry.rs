@@ -6,11 +6,14 @@ use std::collections::HashMap;
 use super::roles::{Fields, Role};
 use super::time::Stamps;
 use super::values::{duration_us, fixed, text, truth};
-use super::words::{Meaning, level_fails, outcome, tells_of_timeout};
+use super::words::{Meaning, level_fails, outcome, plain_outcome};
 use super::{Entry, Hashing, Kind};
+use crate::templates::is_timeout;
 
 /// Most words whose meaning is remembered.
 const MOST_WORDS: usize = 4096;
+/// Longest one that is, in bytes.
+const LONGEST_WORD: usize = 64;
 
 /// Interprets raw values; remembers what it has worked out.
 #[derive(Debug)]
@@ -18,11 +21,13 @@ pub(super) struct Interpreter {
     stamps: Stamps,
     own_words: Vec<(String, Kind)>,
     words: HashMap<Box<[u8]>, Meaning, Hashing>,
+    /// Which short texts tell of a time-out.
+    timeouts: HashMap<Box<[u8]>, bool, Hashing>,
 }
 
 impl Interpreter {
     pub(super) fn new(stamps: Stamps, own_words: Vec<(String, Kind)>) -> Self {
-        Self { stamps, own_words, words: HashMap::default() }
+        Self { stamps, own_words, words: HashMap::default(), timeouts: HashMap::default() }
     }
 
     /// The entry, and whether a stamp was there that could not be read.
@@ -54,7 +59,7 @@ impl Interpreter {
         };
         let Some(kind) = entry.kind else {
             // No call, yet its error may be one of many.
-            failure(fields, meaning, &mut entry);
+            self.failure(fields, meaning, &mut entry);
             return (entry, bad_time);
         };
         entry.name = name(fields, kind);
@@ -68,7 +73,7 @@ impl Interpreter {
         entry.prompt_tokens = tokens(fields, Role::PromptTokens);
         entry.completion_tokens = tokens(fields, Role::CompletionTokens);
         if !entry.starts {
-            failure(fields, meaning, &mut entry);
+            self.failure(fields, meaning, &mut entry);
         }
         (entry, bad_time)
     }
@@ -78,10 +83,65 @@ impl Interpreter {
             return *meaning;
         }
         let meaning = Meaning::of(&text(raw), &self.own_words);
-        if self.words.len() < MOST_WORDS && raw.len() <= 64 {
+        if self.words.len() < MOST_WORDS && raw.len() <= LONGEST_WORD {
             self.words.insert(raw.into(), meaning);
         }
         meaning
+    }
+
+    /// Fills in how the entry ended: what says it outright counts before what only hints at it.
+    fn failure<'a>(&mut self, fields: &Fields<'a>, meaning: Meaning, entry: &mut Entry<'a>) {
+        let error =
+            fields.get(Role::Error).filter(|raw| !matches!(*raw, b"\"\"" | b"{}" | b"[]" | b"false" | b"0"));
+        let error_type = fields.get(Role::ErrorType).filter(|raw| !matches!(*raw, b"\"\"" | b"0" | b"{}"));
+        let status = fields.get(Role::Status);
+        let http = fields.get(Role::HttpStatus).and_then(|raw| fixed(raw, 0));
+        // A bare `timeout: true` is an outcome; a number there is a setting.
+        let timed_out = fields.get(Role::TimedOut) == Some(b"true");
+        let said = fields
+            .get(Role::Success)
+            .and_then(truth)
+            .or_else(|| status.and_then(status_outcome))
+            .or_else(|| fields.get(Role::HttpStatus).and_then(status_outcome));
+        entry.failed = timed_out
+            || meaning.fails
+            || said.map_or_else(
+                || {
+                    error.is_some()
+                        || error_type.is_some()
+                        || fields.get(Role::Level).is_some_and(|raw| level_fails(&text(raw)))
+                },
+                |well| !well,
+            );
+        if !entry.failed {
+            return;
+        }
+        entry.error_type = error_type.map(text);
+        let plain = |raw: &'a [u8]| (raw != b"true").then(|| text(raw));
+        entry.error = error.and_then(plain).or_else(|| {
+            let told = |role| fields.get(role).filter(|raw| raw.first() == Some(&b'"')).map(text);
+            let event = fields.get(Role::Event).is_some() && meaning.kind.is_none();
+            told(Role::Message).or_else(|| if event { told(Role::Event) } else { None })
+        });
+        entry.timed_out = timed_out
+            || matches!(http, Some(408 | 504))
+            || entry.error.as_ref().is_some_and(|text| self.tells_of_timeout(text.as_bytes()))
+            || entry.error_type.as_ref().is_some_and(|text| self.tells_of_timeout(text.as_bytes()))
+            || [status, fields.get(Role::Event)]
+                .into_iter()
+                .flatten()
+                .any(|text| self.tells_of_timeout(text));
+    }
+
+    fn tells_of_timeout(&mut self, text: &[u8]) -> bool {
+        if let Some(tells) = self.timeouts.get(text) {
+            return *tells;
+        }
+        let tells = is_timeout(text);
+        if self.timeouts.len() < MOST_WORDS && text.len() <= LONGEST_WORD {
+            self.timeouts.insert(text.into(), tells);
+        }
+        tells
     }
 }
 
@@ -119,51 +179,13 @@ fn tokens(fields: &Fields<'_>, role: Role) -> u32 {
     fields.get(role).and_then(|raw| u32::try_from(fixed(raw, 0)?).ok()).unwrap_or(0)
 }
 
-/// Fills in how the entry ended: what says it outright counts before what only hints at it.
-fn failure<'a>(fields: &Fields<'a>, meaning: Meaning, entry: &mut Entry<'a>) {
-    let error =
-        fields.get(Role::Error).filter(|raw| !matches!(*raw, b"\"\"" | b"{}" | b"[]" | b"false" | b"0"));
-    let error_type = fields.get(Role::ErrorType).filter(|raw| !matches!(*raw, b"\"\"" | b"0" | b"{}"));
-    let status = fields.get(Role::Status);
-    let http = fields.get(Role::HttpStatus).and_then(|raw| fixed(raw, 0));
-    // A bare `timeout: true` is an outcome; a number there is a setting.
-    let timed_out = fields.get(Role::TimedOut) == Some(b"true");
-    let said = fields
-        .get(Role::Success)
-        .and_then(truth)
-        .or_else(|| status.and_then(status_outcome))
-        .or_else(|| fields.get(Role::HttpStatus).and_then(status_outcome));
-    entry.failed = timed_out
-        || meaning.fails
-        || said.map_or_else(
-            || {
-                error.is_some()
-                    || error_type.is_some()
-                    || fields.get(Role::Level).is_some_and(|raw| level_fails(&text(raw)))
-            },
-            |well| !well,
-        );
-    if !entry.failed {
-        return;
-    }
-    entry.error_type = error_type.map(text);
-    let plain = |raw: &'a [u8]| (raw != b"true").then(|| text(raw));
-    entry.error = error.and_then(plain).or_else(|| {
-        let told = |role| fields.get(role).filter(|raw| raw.first() == Some(&b'"')).map(text);
-        let event = fields.get(Role::Event).is_some() && meaning.kind.is_none();
-        told(Role::Message).or_else(|| if event { told(Role::Event) } else { None })
-    });
-    let tells =
-        |text: &Option<Cow<'_, str>>| text.as_ref().is_some_and(|text| tells_of_timeout(text.as_bytes()));
-    entry.timed_out = timed_out
-        || tells(&entry.error)
-        || tells(&entry.error_type)
-        || matches!(http, Some(408 | 504))
-        || [status, fields.get(Role::Event)].into_iter().flatten().any(tells_of_timeout);
-}
-
 /// Words, HTTP codes (from 100) and OpenTelemetry's codes (1 well, 2 failed).
 fn status_outcome(raw: &[u8]) -> Option<bool> {
+    if let [b'"', word @ .., b'"'] = raw
+        && let Some(well) = plain_outcome(word)
+    {
+        return Some(well);
+    }
     match fixed(raw, 0) {
         Some(code @ 100..=999) => Some(code < 400),
         Some(2) => Some(false),

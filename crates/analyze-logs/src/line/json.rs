@@ -3,21 +3,26 @@
 //! Every method leaves the cursor behind what it read, or gives `None` for anything that is not
 //! plain, valid JSON; the caller then asks serde_json about the whole line.
 
+use super::digits;
+use super::stops::BLOCK;
+
 /// Nesting beyond this is left to serde_json.
 const MAX_DEPTH: u32 = 120;
 
 /// A place in the bytes of one line.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Cursor<'a> {
+pub(super) struct Cursor<'a, 's> {
     pub(super) bytes: &'a [u8],
     pub(super) at: usize,
     /// An escape of a surrogate was seen.
     pub(super) surrogate: bool,
+    stops: &'s [u64],
 }
 
-impl<'a> Cursor<'a> {
-    pub(super) const fn new(bytes: &'a [u8]) -> Self {
-        Self { bytes, at: 0, surrogate: false }
+impl<'a, 's> Cursor<'a, 's> {
+    /// At the beginning of `bytes`, whose [`Stops`](super::stops::Stops) are `stops`.
+    pub(super) const fn new(bytes: &'a [u8], stops: &'s [u64]) -> Self {
+        Self { bytes, at: 0, surrogate: false, stops }
     }
 
     /// The next byte; 0, which is never valid here, at the end.
@@ -45,26 +50,37 @@ impl<'a> Cursor<'a> {
         }
     }
 
+    /// Goes to the next key of an object, from its `{` if it is the first one, else from behind the value before
+    /// it; true when the object ends instead.
+    pub(super) fn object_ends(&mut self, first: bool) -> Option<bool> {
+        if first {
+            self.take(b'{')?;
+        }
+        self.space();
+        if self.take(b'}').is_some() {
+            return Some(true);
+        }
+        if !first {
+            self.take(b',')?;
+            self.space();
+        }
+        Some(false)
+    }
+
     /// A string, from its opening quote; its raw bytes with both quotes.
     #[inline]
     pub(super) fn string(&mut self) -> Option<&'a [u8]> {
         let start = self.at;
         self.take(b'"')?;
         loop {
-            let rest = &self.bytes[self.at..];
-            let stop = match rest.first_chunk() {
-                Some(block) => {
-                    let found = stops(*block);
-                    if found == 0 {
-                        self.at += BLOCK;
-                        continue;
-                    }
-                    self.at + found.trailing_zeros() as usize
-                }
-                None => self.at + rest.iter().position(|&byte| is_stop(byte))?,
-            };
+            let left = self.stops.get(self.at / BLOCK)? >> (self.at % BLOCK);
+            if left == 0 {
+                self.at = (self.at / BLOCK + 1) * BLOCK;
+                continue;
+            }
+            let stop = self.at + left.trailing_zeros() as usize;
             self.at = stop + 1;
-            match self.bytes[stop] {
+            match self.bytes.get(stop)? {
                 b'"' => return Some(&self.bytes[start..self.at]),
                 b'\\' => self.escape()?,
                 _ => return None,
@@ -72,21 +88,23 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    #[inline(never)]
+    #[inline]
     fn escape(&mut self) -> Option<()> {
         let kind = self.peek();
         self.at += 1;
         match kind {
             b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => Some(()),
-            b'u' => {
-                let digits = self.bytes.get(self.at..self.at + 4)?;
-                self.at += 4;
-                self.surrogate |=
-                    matches!(digits, [b'd' | b'D', b'8' | b'9' | b'a'..=b'f' | b'A'..=b'F', ..]);
-                digits.iter().all(u8::is_ascii_hexdigit).then_some(())
-            }
+            b'u' => self.unicode(),
             _ => None,
         }
+    }
+
+    #[inline(never)]
+    fn unicode(&mut self) -> Option<()> {
+        let digits = self.bytes.get(self.at..self.at + 4)?;
+        self.at += 4;
+        self.surrogate |= matches!(digits, [b'd' | b'D', b'8' | b'9' | b'a'..=b'f' | b'A'..=b'F', ..]);
+        digits.iter().all(u8::is_ascii_hexdigit).then_some(())
     }
 
     #[inline]
@@ -115,9 +133,7 @@ impl<'a> Cursor<'a> {
 
     #[inline]
     fn digits(&mut self) {
-        while self.peek().is_ascii_digit() {
-            self.at += 1;
-        }
+        self.at += digits::count(self.bytes.get(self.at..).unwrap_or_default());
     }
 
     fn some_digits(&mut self) -> Option<()> {
@@ -216,37 +232,15 @@ impl<'a> Cursor<'a> {
     }
 }
 
-/// Bytes at which a string ends, escapes or is invalid.
-#[inline]
-const fn is_stop(byte: u8) -> bool {
-    byte == b'"' || byte == b'\\' || byte < 0x20
-}
-
-/// Bytes of a string that are looked at together.
-const BLOCK: usize = 16;
-
-/// One bit for each byte of a block that [`is_stop`].
-#[inline]
-fn stops(block: [u8; BLOCK]) -> u32 {
-    #[cfg(target_arch = "x86_64")]
-    if let Some(simd) = pulp::core_arch::x86::Sse2::try_new() {
-        let bits = u128::from_le_bytes(block);
-        let block = simd._mm_set_epi64x((bits >> 64) as i64, bits as i64);
-        let quote = simd._mm_cmpeq_epi8(block, simd._mm_set1_epi8(b'"' as i8));
-        let slash = simd._mm_cmpeq_epi8(block, simd._mm_set1_epi8(b'\\' as i8));
-        let control = simd._mm_cmpeq_epi8(simd._mm_min_epu8(block, simd._mm_set1_epi8(0x1f)), block);
-        return simd._mm_movemask_epi8(simd._mm_or_si128(simd._mm_or_si128(quote, slash), control)) as u32;
-    }
-    block.iter().enumerate().fold(0, |bits, (index, &byte)| bits | u32::from(is_stop(byte)) << index)
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::stops::Stops;
     use super::*;
     use proptest::prelude::*;
 
     fn whole(text: &[u8]) -> bool {
-        let mut cursor = Cursor::new(text);
+        let mut stops = Stops::default();
+        let mut cursor = Cursor::new(text, stops.of(text));
         cursor.value().is_some() && cursor.at == text.len()
     }
 

@@ -6,11 +6,13 @@
 
 mod bad;
 mod canonical;
+mod digits;
 mod entry;
 mod json;
 mod names;
 mod roles;
 mod scan;
+mod stops;
 mod time;
 mod values;
 mod whole;
@@ -27,7 +29,8 @@ use nightshift_core::jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
 pub use bad::Bad;
-pub use canonical::canonical_hash;
+pub(crate) use canonical::canonical_hash;
+pub(crate) use stops::Stops;
 
 /// For maps that are asked once or more for every line.
 pub(crate) type Hashing = foldhash::fast::FixedState;
@@ -127,6 +130,7 @@ impl Repair {
 pub struct Reader {
     roles: roles::Roles,
     scanner: scan::Scanner,
+    stops: Stops,
     interpreter: entry::Interpreter,
 }
 
@@ -142,6 +146,7 @@ impl Reader {
         Ok(Self {
             roles: roles::Roles::new(&settings.roles)?,
             scanner: scan::Scanner::new(),
+            stops: Stops::default(),
             interpreter: entry::Interpreter::new(time::Stamps::new(zone), own),
         })
     }
@@ -167,17 +172,18 @@ impl Reader {
             return Err(Bad::InvalidUtf8);
         }
         let mut fields = roles::Fields::default();
-        let surrogate = if let Some(surrogate) = self.scanner.scan(&self.roles, line, &mut fields) {
-            self.hand_over(&fields, &mut each, &mut repaired);
-            surrogate
-        } else {
-            let text = std::str::from_utf8(line).map_err(|_| Bad::InvalidUtf8)?;
-            let entries = whole::scan(&self.roles, text).map_err(|error| Bad::of(text, &error))?;
-            for fields in &entries {
-                self.hand_over(fields, &mut each, &mut repaired);
-            }
-            true
-        };
+        let surrogate =
+            if let Some(surrogate) = self.scanner.scan(&self.roles, line, self.stops.of(line), &mut fields) {
+                self.hand_over(&fields, &mut each, &mut repaired);
+                surrogate
+            } else {
+                let text = std::str::from_utf8(line).map_err(|_| Bad::InvalidUtf8)?;
+                let entries = whole::scan(&self.roles, text).map_err(|error| Bad::of(text, &error))?;
+                for fields in &entries {
+                    self.hand_over(fields, &mut each, &mut repaired);
+                }
+                true
+            };
         if surrogate && values::has_lone_surrogate(line) {
             repaired(Repair::LoneSurrogate);
         }

@@ -16,14 +16,53 @@ use super::whole::is_batch;
 const MOST_KNOWN: usize = 2048;
 const LONGEST_KNOWN: usize = 64;
 
-/// A key as it stands in the log, from its quote to the first byte of its value.
+/// Keys that are tried after another one.
+const GUESSES: usize = 6;
+
+/// Where a key stands: in which node, and whether it is the first one of its object.
+type Place = (Node, bool);
+
+/// A key as it stands in the log, from behind the value before it to the first byte of its own.
 #[derive(Debug)]
 struct Known {
-    node: Node,
-    text: Box<[u8]>,
+    place: Place,
     slot: Slot,
+    /// Its first bytes, eight at most, and which bits these are: most guesses fail here.
+    head: u64,
+    mask: u64,
+    text: Box<[u8]>,
     /// The keys that came next, the latest first; 0 is none.
-    next: [u16; 2],
+    next: [u16; GUESSES],
+}
+
+impl Known {
+    fn new(place: Place, text: &[u8], slot: Slot) -> Self {
+        let mut head = [0; 8];
+        let length = text.len().min(8);
+        head[..length].copy_from_slice(&text[..length]);
+        let mask = u64::MAX.checked_shr(64 - 8 * length as u32).unwrap_or(0);
+        Self { place, slot, head: u64::from_le_bytes(head), mask, text: text.into(), next: [0; GUESSES] }
+    }
+
+    /// Whether it stands at the begin of `bytes`, whose first eight are `head`.
+    #[inline]
+    fn begins(&self, place: Place, head: u64, bytes: &[u8]) -> bool {
+        if head & self.mask != self.head || self.place != place {
+            return false;
+        }
+        // A call of `memcmp` costs more than these few words.
+        let (text, word) = (&*self.text, |bytes: &[u8], at: usize| bytes[at..].first_chunk::<8>().copied());
+        let Some(last) = text.len().checked_sub(8) else { return true };
+        let Some(bytes) = bytes.get(..text.len()) else { return false };
+        let mut at = 8;
+        while at < last {
+            if word(bytes, at) != word(text, at) {
+                return false;
+            }
+            at += 8;
+        }
+        word(bytes, last) == word(text, last)
+    }
 }
 
 /// Finds roles in lines, and learns the order of keys.
@@ -35,7 +74,7 @@ pub(super) struct Scanner {
 
 /// What a scan of one line carries along.
 struct Line<'a, 'f> {
-    cursor: Cursor<'a>,
+    cursor: Cursor<'a, 'f>,
     fields: &'f mut Fields<'a>,
     seen: [u64; SLOTS / 64],
     previous: u16,
@@ -53,84 +92,81 @@ impl Line<'_, '_> {
 
 impl Scanner {
     pub(super) fn new() -> Self {
-        let start = Known { node: Node::MAX, text: Box::default(), slot: Slot::NOTHING, next: [0; 2] };
-        Self { known: vec![start], index: Vec::new() }
+        Self { known: vec![Known::new((Node::MAX, false), b"", Slot::NOTHING)], index: Vec::new() }
     }
 
-    /// The roles of a line without blanks around it; whether a surrogate is escaped in it.
+    /// The roles of a line without blanks around it, whose stops are known; whether a surrogate is escaped in it.
     pub(super) fn scan<'a>(
         &mut self,
         roles: &Roles,
         bytes: &'a [u8],
+        stops: &[u64],
         fields: &mut Fields<'a>,
     ) -> Option<bool> {
-        let mut line = Line { cursor: Cursor::new(bytes), fields, seen: [0; SLOTS / 64], previous: 0 };
+        let mut line = Line { cursor: Cursor::new(bytes, stops), fields, seen: [0; SLOTS / 64], previous: 0 };
         self.object(roles, TOP, &mut line)?;
         (line.cursor.at == bytes.len()).then_some(line.cursor.surrogate)
     }
 
+    /// An object, from its `{`.
     fn object(&mut self, roles: &Roles, node: Node, line: &mut Line<'_, '_>) -> Option<()> {
-        line.cursor.take(b'{')?;
-        line.cursor.space();
-        if line.cursor.take(b'}').is_some() {
-            return Some(());
-        }
+        let mut place = (node, true);
         loop {
-            let slot = self.key(roles, node, line)?;
-            if slot == Slot::NOTHING {
-                line.cursor.value()?;
+            let slot = if let Some(slot) = self.guess(place, line) {
+                slot
             } else {
-                line.first(slot)?;
-                self.slot(roles, slot, line)?;
-            }
-            line.cursor.space();
-            match line.cursor.peek() {
-                b',' => {
-                    line.cursor.at += 1;
-                    line.cursor.space();
-                }
-                b'}' => {
-                    line.cursor.at += 1;
+                let start = line.cursor.at;
+                if line.cursor.object_ends(place.1)? {
                     return Some(());
                 }
-                _ => return None,
+                self.new_key(roles, place, start, line)?
+            };
+            place.1 = false;
+            if slot.id != Slot::NOTHING.id {
+                line.first(slot)?;
+            }
+            let start = line.cursor.at;
+            let within = match (line.cursor.peek(), slot.child) {
+                (b'"', _) => line.cursor.string().map(|_| false)?,
+                (b'{', Some(child)) => self.object(roles, child, line).map(|()| true)?,
+                (b'[', Some(child)) => pairs(roles, child, line).map(|()| true)?,
+                _ => line.cursor.value().map(|_| false)?,
+            };
+            if let Some(role) = if within { slot.around() } else { slot.role } {
+                line.fields.put(role, &line.cursor.bytes[start..line.cursor.at]);
+            }
+            if line.cursor.take(b'}').is_some() {
+                return Some(());
             }
         }
     }
 
-    /// The value of a key that means something.
-    fn slot(&mut self, roles: &Roles, slot: Slot, line: &mut Line<'_, '_>) -> Option<()> {
-        let start = line.cursor.at;
-        let within = match (slot.child, line.cursor.peek()) {
-            (Some(child), b'{') => self.object(roles, child, line).map(|()| true)?,
-            (Some(child), b'[') => pairs(roles, child, line).map(|()| true)?,
-            _ => line.cursor.value().map(|_| false)?,
-        };
-        if let Some(role) = if within { slot.around() } else { slot.role } {
-            line.fields.put(role, &line.cursor.bytes[start..line.cursor.at]);
-        }
-        Some(())
-    }
-
-    /// Reads a key up to its value.
+    /// Goes to the value of the next key if that is one of those that came next before.
     #[inline]
-    fn key(&mut self, roles: &Roles, node: Node, line: &mut Line<'_, '_>) -> Option<Slot> {
-        let rest = &line.cursor.bytes[line.cursor.at..];
-        let guesses = self.known[usize::from(line.previous)].next;
-        for guess in guesses {
+    fn guess(&self, place: Place, line: &mut Line<'_, '_>) -> Option<Slot> {
+        let rest = line.cursor.bytes.get(line.cursor.at..)?;
+        let head = u64::from_le_bytes(*rest.first_chunk()?);
+        for guess in self.known[usize::from(line.previous)].next {
             let known = &self.known[usize::from(guess)];
-            if known.node == node && begins(rest, &known.text) {
+            if known.begins(place, head, rest) {
                 line.cursor.at += known.text.len();
                 line.previous = guess;
                 return Some(known.slot);
             }
         }
-        self.new_key(roles, node, line)
+        None
     }
 
+    /// Reads a key, from its quote, up to its value; `start` is where the value before it ended.
     #[inline(never)]
-    fn new_key(&mut self, roles: &Roles, node: Node, line: &mut Line<'_, '_>) -> Option<Slot> {
-        let start = line.cursor.at;
+    fn new_key(
+        &mut self,
+        roles: &Roles,
+        place: Place,
+        start: usize,
+        line: &mut Line<'_, '_>,
+    ) -> Option<Slot> {
+        let (node, _) = place;
         let quoted = line.cursor.string()?;
         let name = &quoted[1..quoted.len() - 1];
         if name.contains(&b'\\') || (node == TOP && is_batch(name)) {
@@ -153,30 +189,15 @@ impl Scanner {
             }
             let new = self.known.len() as u16;
             index.insert(text.into(), new);
-            self.known.push(Known { node, text: text.into(), slot, next: [0; 2] });
+            self.known.push(Known::new(place, text, slot));
             new
         };
         let next = &mut self.known[usize::from(line.previous)].next;
-        *next = [found, next[0]];
+        next.rotate_right(1);
+        next[0] = found;
         line.previous = found;
         Some(self.known[usize::from(found)].slot)
     }
-}
-
-/// `starts_with` for short texts, eight bytes at a time: a call of `memcmp` costs more than that.
-#[inline]
-fn begins(bytes: &[u8], text: &[u8]) -> bool {
-    let Some(bytes) = bytes.get(..text.len()) else { return false };
-    let word = |bytes: &[u8], at: usize| bytes[at..].first_chunk().map(|word| u64::from_le_bytes(*word));
-    let Some(last) = text.len().checked_sub(8) else { return bytes == text };
-    let mut at = 0;
-    while at < last {
-        if word(bytes, at) != word(text, at) {
-            return false;
-        }
-        at += 8;
-    }
-    word(bytes, last) == word(text, last)
 }
 
 /// A list of `{"key": ..., "value": {"stringValue": ...}}`, as OTLP writes attributes.
@@ -233,7 +254,7 @@ fn pairs(roles: &Roles, node: Node, line: &mut Line<'_, '_>) -> Option<()> {
 }
 
 /// Exactly this key, with the blanks around it and its colon.
-fn named(cursor: &mut Cursor<'_>, key: &[u8]) -> Option<()> {
+fn named(cursor: &mut Cursor<'_, '_>, key: &[u8]) -> Option<()> {
     cursor.space();
     (cursor.string()? == key).then_some(())?;
     cursor.space();

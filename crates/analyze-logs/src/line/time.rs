@@ -3,20 +3,21 @@
 use nightshift_core::jiff::civil;
 use nightshift_core::jiff::tz::TimeZone;
 
-use super::values::fixed;
+use super::digits::{self, POWERS};
+use super::values::{fixed, integer};
 
 /// Reads stamps into microseconds since 1970, UTC.
 #[derive(Debug, Clone)]
 pub(super) struct Stamps {
     /// Zone of stamps that name none; `None` is UTC.
     naive: Option<TimeZone>,
-    /// The last date read and its first microsecond: stamps come in runs.
-    day: ([u8; 10], i64),
+    /// The last date and minute read (`2026-02-03T04:05`) and their first microsecond: stamps come in runs.
+    minute: ([u8; 16], i64),
 }
 
 impl Stamps {
     pub(super) fn new(zone: &TimeZone) -> Self {
-        Self { naive: (*zone != TimeZone::UTC).then(|| zone.clone()), day: ([0; 10], 0) }
+        Self { naive: (*zone != TimeZone::UTC).then(|| zone.clone()), minute: ([0; 16], 0) }
     }
 
     /// A raw JSON value as a time.
@@ -30,30 +31,22 @@ impl Stamps {
     /// `2026-02-03T04:05:06.789Z` and its relatives: blank for `T`, comma for the point, offset as
     /// `+01:00`, `+0100`, `+01`, ` UTC`, or none.
     fn text(&mut self, text: &[u8]) -> Option<i64> {
-        let date: &[u8; 10] = text.first_chunk()?;
-        let start = if *date == self.day.0 {
-            self.day.1
-        } else {
-            let start = day_start(*date)?;
-            self.day = (*date, start);
-            start
+        let Some(minute) = text.first_chunk() else {
+            return self.local(day_start(text.try_into().ok()?)?);
         };
-        let rest = &text[10..];
-        if rest.is_empty() {
-            return self.local(start);
+        if *minute != self.minute.0 {
+            self.minute = (*minute, minute_start(*minute)?);
         }
-        let [b'T' | b't' | b' ', rest @ ..] = rest else { return None };
-        let &[h1, h2, b':', m1, m2, ref rest @ ..] = rest else { return None };
-        let (hour, minute) = (two(h1, h2)?, two(m1, m2)?);
-        let (second, rest) = match *rest {
+        let (second, rest) = match text[16..] {
             [b':', s1, s2, ref rest @ ..] => (two(s1, s2)?, rest),
-            _ => (0, rest),
+            ref rest => (0, rest),
         };
-        if hour > 23 || minute > 59 || second > 60 {
+        if second > 60 {
             return None;
         }
+        let start = self.minute.1;
         let (fraction, rest) = fraction(rest);
-        let clock = ((hour * 60 + minute) * 60 + second) * 1_000_000 + fraction;
+        let clock = second * 1_000_000 + fraction;
         match rest.trim_ascii() {
             b"Z" | b"z" | b"UTC" | b"GMT" => Some(start + clock),
             b"" => self.local(start + clock),
@@ -78,10 +71,10 @@ fn two(tens: u8, ones: u8) -> Option<i64> {
 /// Microseconds of `.123456789` or `,123`, truncated, and what follows.
 fn fraction(text: &[u8]) -> (i64, &[u8]) {
     let [b'.' | b',', digits @ ..] = text else { return (0, text) };
-    let count = digits.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let count = digits::count(digits);
     let (given, rest) = digits.split_at(count);
-    let micros = given.iter().chain([b'0'; 6].iter()).take(6);
-    (micros.fold(0, |value, digit| value * 10 + i64::from(digit - b'0')), rest)
+    let (micros, count) = digits::append(0, &given[..count.min(6)]);
+    ((micros * POWERS[6 - count]) as i64, rest)
 }
 
 fn offset_us(text: &[u8]) -> Option<i64> {
@@ -107,22 +100,27 @@ fn day_start(date: [u8; 10]) -> Option<i64> {
     Some(i64::from(days) * 86_400_000_000)
 }
 
+/// The first microsecond of `YYYY-MM-DDThh:mm`.
+fn minute_start(text: [u8; 16]) -> Option<i64> {
+    let (date, rest) = text.split_first_chunk()?;
+    let &[b'T' | b't' | b' ', h1, h2, b':', m1, m2] = rest else { return None };
+    let (hour, minute) = (two(h1, h2)?, two(m1, m2)?);
+    (hour < 24 && minute < 60).then_some(day_start(*date)? + (hour * 60 + minute) * 60_000_000)
+}
+
 /// An epoch as seconds, milliseconds, microseconds or nanoseconds: below 10^11 it is seconds (to
 /// the year 5138), and each further unit is a thousand times larger.
 fn epoch(raw: &[u8]) -> Option<i64> {
-    let whole = fixed(raw, 0)?;
-    let digits = !raw.contains(&b'.') && !raw.iter().any(|byte| matches!(byte, b'e' | b'E'));
+    let integer = integer(raw);
+    let whole = integer.map_or_else(|| fixed(raw, 0), |whole| i64::try_from(whole).ok())?;
     let scale = match whole.unsigned_abs() {
         0..=99_999_999_999 => 6,
         100_000_000_000..=99_999_999_999_999 => 3,
         100_000_000_000_000..=99_999_999_999_999_999 => 0,
-        _ => -3,
+        _ => return integer.map_or_else(|| fixed(raw, -3), |nanos| Some(((nanos + 500) / 1000) as i64)),
     };
-    match scale {
-        // Whole numbers need not be read again.
-        6 | 3 | 0 if digits => whole.checked_mul(10_i64.pow(scale as u32)),
-        _ => fixed(raw, scale),
-    }
+    // Whole numbers need not be read again.
+    if integer.is_some() { whole.checked_mul(POWERS[scale as usize] as i64) } else { fixed(raw, scale) }
 }
 
 #[cfg(test)]

@@ -5,6 +5,8 @@
 
 use std::borrow::Cow;
 
+use super::digits::{self, POWERS};
+
 /// The text of a raw string without its quotes; lone surrogates become U+FFFD. Other values are
 /// their own text. The line is valid UTF-8.
 pub(super) fn text(raw: &[u8]) -> Cow<'_, str> {
@@ -94,8 +96,46 @@ fn sign(bytes: &[u8]) -> (bool, &[u8]) {
     }
 }
 
+/// A number without sign, point and exponent, or a string that holds one.
+#[inline]
+pub(super) fn integer(raw: &[u8]) -> Option<u64> {
+    let bytes = unquoted(raw);
+    let (value, count) = digits::append(0, bytes);
+    (count == bytes.len() && (1..=MOST_DIGITS).contains(&count)).then_some(value)
+}
+
+/// Any so many digits fit.
+const MOST_DIGITS: usize = 19;
+
 /// The number that the bytes begin with, scaled, and what follows it.
+#[inline]
 fn leading_number(bytes: &[u8], scale: i32) -> Option<(i64, &[u8])> {
+    short_number(bytes, scale).or_else(|| long_number(bytes, scale))
+}
+
+/// The same for the usual: few digits, no sign, no exponent.
+#[inline]
+fn short_number(bytes: &[u8], scale: i32) -> Option<(i64, &[u8])> {
+    let (whole, count) = digits::append(0, bytes);
+    let (digits, length, fraction) = match &bytes[count..] {
+        [b'.', tail @ ..] => {
+            let (digits, more) = digits::append(whole, tail);
+            (digits, count + 1 + more, more)
+        }
+        _ => (whole, count, 0),
+    };
+    let rest = &bytes[length..];
+    if !(1..=MOST_DIGITS).contains(&(count + fraction)) || matches!(rest, [b'e' | b'E', ..]) {
+        return None;
+    }
+    let exponent = scale - fraction as i32;
+    let power = POWERS.get(exponent.unsigned_abs() as usize)?;
+    let value = if exponent < 0 { (digits + power / 2) / power } else { digits.checked_mul(*power)? };
+    Some((i64::try_from(value).ok()?, rest))
+}
+
+#[cold]
+fn long_number(bytes: &[u8], scale: i32) -> Option<(i64, &[u8])> {
     let (negative, mut rest) = sign(bytes);
     // 18 digits fit an integer; of longer numbers the rest counts below.
     let (mut digits, mut count, mut point) = (0_u64, 0, None);
@@ -213,6 +253,7 @@ pub(super) fn duration_us(raw: &[u8], unit: i8) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn texts() {
@@ -242,6 +283,17 @@ mod tests {
         ];
         for (raw, scale, want) in cases {
             assert_eq!(fixed(raw.as_bytes(), scale), want, "{raw}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_short_way_gives_what_the_long_way_gives(text in "[0-9]{0,21}(\\.[0-9]{0,21})?([a-z].*)?", scale in -9..10) {
+            let bytes = text.as_bytes();
+            if let Some(short) = short_number(bytes, scale) {
+                prop_assert_eq!(long_number(bytes, scale), Some(short));
+            }
+            prop_assert_eq!(integer(bytes).map(|value| value.to_string()), text.parse().ok().map(|value: u64| format!("{value}")).filter(|_| text.len() <= MOST_DIGITS));
         }
     }
 

@@ -1,9 +1,10 @@
 //! What one chunk holds, in the order of its lines: the small records that everything later is
 //! computed from, so that order never depends on the number of workers.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 
-use crate::line::{Bad, Entry, Hashing, Kind, Reader, Repair, canonical_hash};
+use crate::line::{Bad, Entry, Hashing, Kind, Reader, Repair, Stops, canonical_hash};
 use crate::tally::Limits;
 use crate::templates::{Masker, excerpt};
 
@@ -142,8 +143,7 @@ impl Batch {
 pub(super) struct Worker {
     reader: Reader,
     window: Window,
-    ops: [HashMap<Box<str>, u32, Hashing>; 3],
-    known: u32,
+    names: Names,
     /// Steps of the batch before: the next one will have about as many.
     expected: usize,
     limits: Limits,
@@ -157,8 +157,7 @@ impl Worker {
         Self {
             reader,
             window,
-            ops: Default::default(),
-            known: 0,
+            names: Names::default(),
             expected: 0,
             limits,
             masker: Masker::default(),
@@ -190,7 +189,7 @@ impl Worker {
     }
 
     fn line(&mut self, line: &[u8], valid: bool, offset: u64, batch: &mut Batch) {
-        let Self { reader, window, ops, known, limits, masker, shapes, .. } = self;
+        let Self { reader, window, names, limits, masker, shapes, .. } = self;
         let mut repairs = [None; 4];
         let mut count = 0;
         let outcome = reader.line(
@@ -207,7 +206,7 @@ impl Worker {
                     batch.span = Some((first.min(at), last.max(at)));
                 }
                 if (entry.kind.is_some() && !entry.starts) || entry.failed {
-                    let mut step = step(entry, offset, batch, ops, known);
+                    let mut step = step(entry, offset, batch, names);
                     if step.failed {
                         step.shape = shape(entry, batch, masker, shapes);
                     }
@@ -216,7 +215,10 @@ impl Worker {
                         || step.cost_nano > limits.dear_nano
                         || (step.failed && step.error == Text::default())
                     {
-                        let start = String::from_utf8_lossy(&line[..line.len().min(LONGEST_LINE)]);
+                        let start = &line[..line.len().min(LONGEST_LINE)];
+                        // The line is valid; its beginning may be cut within a character.
+                        let start = simdutf8::basic::from_utf8(start)
+                            .map_or_else(|_| String::from_utf8_lossy(start), Cow::Borrowed);
                         step.line = batch.keep(Some(start.trim()));
                     }
                     batch.steps.push(step);
@@ -241,33 +243,40 @@ impl Worker {
     }
 }
 
-fn step(
-    entry: &Entry<'_>,
-    offset: u64,
-    batch: &mut Batch,
-    ops: &mut [HashMap<Box<str>, u32, Hashing>; 3],
-    known: &mut u32,
-) -> Step {
-    let mut number = |kind: Kind, name: &str| {
+/// What a worker knows of the names and arguments of calls.
+#[derive(Default)]
+struct Names {
+    /// Numbers of operations by kind.
+    ops: [HashMap<Box<str>, u32, Hashing>; 3],
+    known: u32,
+    stops: Stops,
+}
+
+impl Names {
+    /// The worker's number of an operation.
+    fn number(&mut self, kind: Kind, name: &str, batch: &mut Batch) -> u32 {
         let name = &name[..name.floor_char_boundary(LONGEST_NAME)];
-        let of_kind = &mut ops[kind as usize];
+        let of_kind = &mut self.ops[kind as usize];
         if let Some(&number) = of_kind.get(name) {
             return number;
         }
-        let number = *known;
-        *known += 1;
+        let number = self.known;
+        self.known += 1;
         of_kind.insert(name.into(), number);
         batch.new_ops.push((kind, name.into()));
         number
-    };
-    let op = entry.kind.map_or(NONE, |kind| number(kind, &entry.name));
-    let task = entry.task.as_deref().map_or(NONE, |task| number(Kind::Task, task));
+    }
+}
+
+fn step(entry: &Entry<'_>, offset: u64, batch: &mut Batch, names: &mut Names) -> Step {
+    let op = entry.kind.map_or(NONE, |kind| names.number(kind, &entry.name, batch));
+    let task = entry.task.as_deref().map_or(NONE, |task| names.number(Kind::Task, task, batch));
     Step {
         at: entry.at.unwrap_or(i64::MIN),
         op,
         task,
         group: entry.group.map_or(0, hash),
-        args: entry.params.map_or(0, canonical_hash),
+        args: entry.params.map_or(0, |raw| canonical_hash(raw, &mut names.stops)),
         duration_us: entry.duration_us.unwrap_or(u64::MAX),
         cost_nano: entry.cost_nano.unwrap_or(i64::MIN),
         prompt_tokens: entry.prompt_tokens,

@@ -307,11 +307,32 @@ pub(crate) fn open(input: &Input, offset: u64) -> io::Result<Box<dyn Read + Send
     if compression(&magic[..length]).is_none() {
         file.seek(SeekFrom::Start(offset))?;
         // Files under /proc have no length.
-        let length = if meta.len() == 0 { u64::MAX } else { meta.len().saturating_sub(offset) };
-        return Ok(Box::new(file.take(length)));
+        if meta.len() == 0 {
+            return Ok(Box::new(file));
+        }
+        return Ok(Box::new(Promised { stream: file, left: meta.len().saturating_sub(offset) }));
     }
     file.rewind()?;
     decompress(BufReader::with_capacity(PACKED, file), offset)
+}
+
+/// So many bytes, which were there when the file was opened: fewer are an error, for a file that is truncated
+/// while it is read is not read whole.
+struct Promised<R> {
+    stream: R,
+    left: u64,
+}
+
+impl<R: Read> Read for Promised<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let most = buffer.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
+        let count = self.stream.read(&mut buffer[..most])?;
+        if count == 0 && most > 0 {
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it became shorter while it was read"));
+        }
+        self.left -= count as u64;
+        Ok(count)
+    }
 }
 
 fn read_whole(stream: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
@@ -350,13 +371,35 @@ fn decompress<R: Read + Send + 'static>(
     let whole = io::Cursor::new(magic[..length].to_vec()).chain(stream);
     let mut plain: Box<dyn Read + Send> = match compression(&magic[..length]) {
         None => Box::new(whole),
-        Some(Compression::Gzip) => Box::new(flate2::read::MultiGzDecoder::new(whole)),
+        Some(Compression::Gzip) => Box::new(flate2::bufread::MultiGzDecoder::new(whole)),
         Some(Compression::Zstd) => {
-            let mut decoder = zstd::stream::read::Decoder::new(whole)?;
+            let mut decoder = zstd::stream::read::Decoder::with_buffer(whole)?;
             decoder.window_log_max(27)?;
             Box::new(decoder)
         }
     };
     io::copy(&mut plain.by_ref().take(offset), &mut io::sink())?;
     Ok(plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_shrinks_while_it_is_read_is_named_and_its_beginning_used() {
+        let stream = Promised { stream: &b"{\"a\":1}\n{\"a\""[..], left: 100 };
+        let job = Job { input: Input::File("a.log".into()), offset: 0, stream: Some(Box::new(stream)) };
+        let mut source = Source::new(vec![job], 1 << 20);
+        let mut chunk = Chunk::default();
+        assert!(source.next(&mut chunk));
+        assert_eq!(&*chunk.bytes, b"{\"a\":1}\n");
+        assert!(source.next(&mut chunk) && chunk.unterminated);
+        assert!(!source.next(&mut chunk));
+        assert!(source.problems[0].reason.contains("became shorter"), "{}", source.problems[0].reason);
+        let mut grown = Promised { stream: &b"abcdef"[..], left: 3 };
+        let mut text = String::new();
+        grown.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "abc", "what comes later is of the next run");
+    }
 }

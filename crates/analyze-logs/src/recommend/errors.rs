@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use regex::RegexSet;
+use regex::bytes::RegexSet;
 use serde_json::json;
 
 use super::context::{Context, error_rate};
@@ -35,27 +35,27 @@ pub enum ErrorClass {
 const CLASSES: [(ErrorClass, &str); 6] = [
     (
         ErrorClass::Denied,
-        r"(?i)permission|forbidden|unauthori[sz]ed|authenticat|access denied|not allowed|invalid (api )?(key|token|credential)|expired (key|token|credential)|certificate|\b40[13]\b|quota|billing|payment required|\b402\b",
+        r"(?i-u)permission|forbidden|unauthori[sz]ed|authenticat|access denied|not allowed|invalid (api )?(key|token|credential)|expired (key|token|credential)|certificate|\b40[13]\b|quota|billing|payment required|\b402\b",
     ),
     (
         ErrorClass::Invalid,
-        r"(?i)not ?found|no such (file|key|host|table|column|module|model)|does not exist|\b(400|404|405|409|410|413|415|422)\b|bad request|invalid|malformed|syntax ?error|parse ?error|unexpected token|key ?error|value ?error|type ?error|index ?error|attribute ?error|name ?error|assertion|is missing|missing (key|field|column|argument|parameter)|out of range|schema|checksum|unsupported|not implemented|context.length|too long|unknown (argument|column|field|model|tool)|bad value|unprocessable|null pointer|cannot read propert",
+        r"(?i-u)not ?found|no such (file|key|host|table|column|module|model)|does not exist|\b(400|404|405|409|410|413|415|422)\b|bad request|invalid|malformed|syntax ?error|parse ?error|unexpected token|key ?error|value ?error|type ?error|index ?error|attribute ?error|name ?error|assertion|is missing|missing (key|field|column|argument|parameter)|out of range|schema|checksum|unsupported|not implemented|context.length|too long|unknown (argument|column|field|model|tool)|bad value|unprocessable|null pointer|cannot read propert",
     ),
     (
         ErrorClass::Resource,
-        r"(?i)no space left|disk (is )?full|enospc|out of memory|\boom\b|memory ?error|cannot allocate|killed|signal 9|sigkill|too many open files|emfile|resource exhausted",
+        r"(?i-u)no space left|disk (is )?full|enospc|out of memory|\boom\b|memory ?error|cannot allocate|killed|signal 9|sigkill|too many open files|emfile|resource exhausted",
     ),
     (
         ErrorClass::RateLimited,
-        r"(?i)rate.?limit|too many requests|\b429\b|throttl|overloaded|\b529\b|slow down|retry.after",
+        r"(?i-u)rate.?limit|too many requests|\b429\b|throttl|overloaded|\b529\b|slow down|retry.after",
     ),
     (
         ErrorClass::TimedOut,
-        r"(?i)time(d)?[ _-]?out|deadline.?exceeded|took too long|gave up after|etimedout|\b(408|504)\b",
+        r"(?i-u)time(d)?[ _-]?out|deadline.?exceeded|took too long|gave up after|etimedout|\b(408|504)\b",
     ),
     (
         ErrorClass::Unavailable,
-        r"(?i)unavailable|\b50[023]\b|bad gateway|internal server error|connection ?(error|reset|refused|aborted|closed|lost)|econn|epipe|broken pipe|reset by peer|temporar|try again|eai_again|\bdns\b|network|unreachable|deadlock|lock wait|\blocked\b|server disconnected|\beof\b",
+        r"(?i-u)unavailable|\b50[023]\b|bad gateway|internal server error|connection ?(error|reset|refused|aborted|closed|lost)|econn|epipe|broken pipe|reset by peer|temporar|try again|eai_again|\bdns\b|network|unreachable|deadlock|lock wait|\blocked\b|server disconnected|\beof\b",
     ),
 ];
 
@@ -65,7 +65,7 @@ static WORDS: LazyLock<RegexSet> = LazyLock::new(|| {
 
 /// The class of an error, from its class's name and its text.
 pub fn classify(error_type: &str, text: &str) -> ErrorClass {
-    let found = WORDS.matches(&format!("{error_type}\n{text}"));
+    let found = WORDS.matches(format!("{error_type}\n{text}").as_bytes());
     found.iter().next().map_or(ErrorClass::Unknown, |first| CLASSES[first].0)
 }
 

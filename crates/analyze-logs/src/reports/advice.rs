@@ -16,7 +16,7 @@ pub(super) fn text(recommendations: &[Recommendation]) -> String {
     let mut text = format!("\nwhat to do ({}, the most worthwhile first)\n", recommendations.len());
     for one in recommendations.iter().take(MOST) {
         let saved = saving(&one.saving);
-        let saved = if saved.is_empty() { saved } else { format!("; saves {saved} a day") };
+        let saved = if saved.is_empty() { saved } else { format!("; {saved}") };
         let priority = format!("{:?}", one.priority).to_uppercase();
         let _ = writeln!(text, "{priority:8} {}", one.title);
         let _ = writeln!(text, "         {}", one.description);

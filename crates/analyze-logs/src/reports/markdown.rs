@@ -51,7 +51,7 @@ fn recommendations(out: &mut String, report: &AnalyzeReport) {
             one.priority,
             one.confidence,
             one.id,
-            if saving.is_empty() { String::new() } else { format!("; saves {saving} a day") },
+            if saving.is_empty() { String::new() } else { format!("; {saving}") },
             safe(&one.description)
         );
     }

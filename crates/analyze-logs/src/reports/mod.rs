@@ -10,7 +10,7 @@ mod view;
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
-use nightshift_core::{Failure, OrFail, files};
+use nightshift_core::Failure;
 
 pub(crate) use escape::plain;
 
@@ -57,22 +57,13 @@ pub(crate) fn render(format: Format, report: &AnalyzeReport, findings: &Findings
     }
 }
 
-/// Writes the report; beside the findings of `NAME.csv` the operations go to `NAME.operations.csv`. Gives the files.
-pub(crate) fn write(
-    path: &Path,
-    report: &AnalyzeReport,
-    findings: &Findings,
-) -> Result<Vec<PathBuf>, Failure> {
+/// The files of a report and their forms: beside the findings of `NAME.csv` the operations go to
+/// `NAME.operations.csv`.
+pub(crate) fn parts(path: &Path) -> Result<Vec<(PathBuf, Format)>, Failure> {
     let format = format_of(path)?;
     let mut parts = vec![(path.to_owned(), format)];
     if format == Format::Csv {
         parts.push((path.with_extension("operations.csv"), Format::CsvOperations));
     }
-    let mut written = Vec::new();
-    for (path, format) in parts {
-        files::write_atomic(&path, render(format, report, findings)?.as_bytes())
-            .or_fail(|| "cannot write the report".into())?;
-        written.push(path);
-    }
-    Ok(written)
+    Ok(parts)
 }

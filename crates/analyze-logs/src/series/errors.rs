@@ -54,7 +54,7 @@ fn judged(track: &Track<'_>, hours: Hours, deviation: &Deviation, budget: f64, a
     let (errors, calls) =
         (track.sum(start, end, |cell| cell.errors), track.sum(start, end, |cell| cell.calls));
     let rate = errors as f64 / calls.max(1) as f64;
-    let before = rate / deviation.ratio;
+    let before = if deviation.base.0 > 0.0 { rate / deviation.ratio } else { 0.0 };
     let burn = rate / budget;
     let needed = match end - start {
         1 => 14.4,

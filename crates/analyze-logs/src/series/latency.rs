@@ -82,8 +82,7 @@ impl Histogram {
 /// The durations of one operation.
 #[derive(Debug)]
 pub(crate) struct Latency {
-    /// By hour: counts by class, ascending.
-    cells: Vec<Vec<(i32, u32)>>,
+    cells: Cells,
     span: (i32, i32),
     /// Durations of each hour.
     pub(crate) counts: Vec<f64>,
@@ -98,29 +97,27 @@ pub(crate) struct Latency {
 impl Latency {
     /// `None` when there are too few durations.
     pub(crate) fn of(track: &Track<'_>, hours: Hours, classes: &Classes) -> Option<Self> {
-        let mut cells: Vec<Vec<(i32, u32)>> =
-            track.cells.iter().map(|cell| classed(cell.map(|c| &c.sketch), classes)).collect();
-        let counts: Vec<f64> =
-            cells.iter().map(|cell| cell.iter().map(|(_, count)| f64::from(*count)).sum()).collect();
+        let mut cells = Cells::of(track, classes);
+        let counts: Vec<f64> = cells.hours().map(count).collect();
         let active = counts.iter().filter(|count| **count > 0.0).count();
         if counts.iter().sum::<f64>() < FEWEST_CALLS || active < FEWEST_HOURS {
             return None;
         }
-        let medians: Vec<f64> = cells.iter().map(|cell| median(cell)).collect();
-        let whole = pool(cells.iter(), span(&cells));
+        let mut medians: Vec<f64> = cells.hours().map(median).collect();
+        let whole = pool([&*cells.pairs], cells.span());
         let spread = ((whole.ln_quantile(0.75) - whole.ln_quantile(0.25)) / 1.349).max(0.02);
         // The variance of a median is pi / 2 times that of a mean.
         let addition = usual_addition(hours, &medians, &counts, spread * 1.2533);
-        for (index, cell) in cells.iter_mut().enumerate() {
-            let shift = (addition[hours.slot(index)] * CLASSES).round() as i32;
-            for (class, _) in cell {
-                *class -= shift;
+        for hour in 0..hours.count {
+            let shift = (addition[hours.slot(hour)] * CLASSES).round() as i32;
+            cells.lower(hour, shift);
+            if counts[hour] > 0.0 {
+                medians[hour] -= f64::from(shift) / CLASSES;
             }
         }
-        let span = span(&cells);
-        let ranks = ranks(&cells, &pool(cells.iter(), span));
+        let span = cells.span();
+        let ranks = ranks(&cells, &pool([&*cells.pairs], span));
         let weights = counts.iter().map(|count| 12.0 * count).collect();
-        let medians: Vec<f64> = cells.iter().map(|cell| median(cell)).collect();
         let ranks = Means::new(ranks, weights, true, 0.0);
         Some(Self {
             levels: ranks.segments(),
@@ -134,16 +131,13 @@ impl Latency {
 
     /// The durations of some hours, without what is usual for their hours of the day.
     pub(crate) fn histogram(&self, segments: &[Segment]) -> Histogram {
-        pool(segments.iter().flat_map(|s| &self.cells[s.start..s.end]), self.span)
+        pool(segments.iter().map(|s| self.cells.of_hours(s.start, s.end)), self.span)
     }
 
     /// The number of durations of each hour above a class boundary (logarithm of microseconds).
     pub(crate) fn above(&self, ln_us: f64) -> Vec<f64> {
         let class = (ln_us * CLASSES).round() as i32;
-        let count = |cell: &Vec<(i32, u32)>| {
-            cell.iter().filter(|(at, _)| *at > class).map(|(_, count)| f64::from(*count)).sum()
-        };
-        self.cells.iter().map(count).collect()
+        self.cells.hours().map(|cell| count(&cell[cell.partition_point(|(at, _)| *at <= class)..])).collect()
     }
 
     /// Durations of some hours.
@@ -157,27 +151,66 @@ impl Latency {
     }
 }
 
-fn classed(sketch: Option<&Sketch>, classes: &Classes) -> Vec<(i32, u32)> {
-    let mut cell: Vec<(i32, u32)> = Vec::new();
-    for (bucket, count) in sketch.into_iter().flat_map(Sketch::counts) {
-        let class = i32::from(classes.0[usize::from(bucket)]);
-        match cell.last_mut() {
-            Some(last) if last.0 == class => last.1 += count,
-            _ => cell.push((class, count)),
+/// Counts by class, ascending, of one hour after the other.
+#[derive(Debug)]
+struct Cells {
+    pairs: Vec<(i32, u32)>,
+    /// Where each hour begins, and the end of the last.
+    bounds: Vec<usize>,
+}
+
+impl Cells {
+    fn of(track: &Track<'_>, Classes(classes): &Classes) -> Self {
+        let sketches = || track.cells.iter().map(|cell| cell.map(|cell| &cell.sketch));
+        let mut pairs = Vec::with_capacity(sketches().flatten().map(Sketch::len).sum());
+        let mut bounds = vec![0];
+        for sketch in sketches() {
+            let mut last = None;
+            for (bucket, count) in sketch.into_iter().flat_map(Sketch::counts) {
+                let class = i32::from(classes[usize::from(bucket)]);
+                match last {
+                    Some((before, all)) if before == class => last = Some((class, all + count)),
+                    _ => pairs.extend(last.replace((class, count))),
+                }
+            }
+            pairs.extend(last);
+            bounds.push(pairs.len());
+        }
+        Self { pairs, bounds }
+    }
+
+    fn of_hours(&self, start: usize, end: usize) -> &[(i32, u32)] {
+        &self.pairs[self.bounds[start]..self.bounds[end]]
+    }
+
+    fn hours(&self) -> impl Iterator<Item = &[(i32, u32)]> {
+        self.bounds.windows(2).map(|bounds| &self.pairs[bounds[0]..bounds[1]])
+    }
+
+    /// Moves an hour down by so many classes.
+    fn lower(&mut self, hour: usize, shift: i32) {
+        if shift != 0 {
+            for (class, _) in &mut self.pairs[self.bounds[hour]..self.bounds[hour + 1]] {
+                *class -= shift;
+            }
         }
     }
-    cell
+
+    /// The first class, and the one behind the last.
+    fn span(&self) -> (i32, i32) {
+        let first = self.hours().filter_map(<[_]>::first).map(|(class, _)| *class).min().unwrap_or(0);
+        let last = self.hours().filter_map(<[_]>::last).map(|(class, _)| *class).max().unwrap_or(0);
+        (first, last + 1)
+    }
 }
 
-fn span(cells: &[Vec<(i32, u32)>]) -> (i32, i32) {
-    let first = cells.iter().filter_map(|cell| cell.first()).map(|(class, _)| *class).min().unwrap_or(0);
-    let last = cells.iter().filter_map(|cell| cell.last()).map(|(class, _)| *class).max().unwrap_or(0);
-    (first, last + 1)
+fn count(cell: &[(i32, u32)]) -> f64 {
+    cell.iter().map(|(_, count)| u64::from(*count)).sum::<u64>() as f64
 }
 
-fn pool<'a>(cells: impl Iterator<Item = &'a Vec<(i32, u32)>>, (first, end): (i32, i32)) -> Histogram {
+fn pool<'a>(cells: impl IntoIterator<Item = &'a [(i32, u32)]>, (first, end): (i32, i32)) -> Histogram {
     let mut counts = vec![0; (end - first) as usize];
-    for &(class, count) in cells.flatten() {
+    for &(class, count) in cells.into_iter().flatten() {
         counts[(class - first) as usize] += u64::from(count);
     }
     Histogram { first, counts }
@@ -200,7 +233,7 @@ fn median(cell: &[(i32, u32)]) -> f64 {
 }
 
 /// The mean rank of each hour's durations among all, 0 to 1, ties at their middle.
-fn ranks(cells: &[Vec<(i32, u32)>], whole: &Histogram) -> Vec<f64> {
+fn ranks(cells: &Cells, whole: &Histogram) -> Vec<f64> {
     let all = whole.counts.iter().sum::<u64>().max(1) as f64;
     let mut below = 0.0;
     let middle: Vec<f64> = whole
@@ -213,7 +246,7 @@ fn ranks(cells: &[Vec<(i32, u32)>], whole: &Histogram) -> Vec<f64> {
         })
         .collect();
     cells
-        .iter()
+        .hours()
         .map(|cell| {
             let (sum, count) = cell.iter().fold((0.0, 0.0), |(sum, all), (class, count)| {
                 let count = f64::from(*count);

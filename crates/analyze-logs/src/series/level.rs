@@ -1,11 +1,11 @@
-//! Levels of an hourly series: what an hour of the day usually adds is taken off, then PELT cuts the rest
-//! into segments of one level.
+//! Levels of an hourly series: what an hour of the day usually adds is taken off, then the rest is cut
+//! into segments of one level, at the least cost.
 //!
 //! Two kinds of series. [`Counts`] are hits among an exposure (failed calls among calls) and compared by
 //! exact conditional tests; [`Means`] are values with weights. Both estimate from neighbouring hours how
 //! much more than chance the series scatters, and demand that much more evidence.
 
-use nightshift_stats::change::{CountSums, Sums, pelt};
+use nightshift_stats::change::{CountSums, Sums, changes};
 use nightshift_stats::special::{binomial_tail, normal_cdf};
 
 use super::track::Hours;
@@ -106,7 +106,7 @@ impl Counts {
             (rate > 0.0).then(|| square(a, rate * e) + square(b, rate * f))
         });
         let scatter = scatter(pairs.collect());
-        segments(count, &pelt(count, COUNTS * ln(count) * scatter, |a, b| self.sums.deviance(a, b)))
+        segments(count, &changes(&self.sums, COUNTS * ln(count) * scatter))
     }
 
     /// By how much some segments scatter more than counts do, at least 1: Pearson's statistic over stretches of
@@ -284,7 +284,7 @@ impl Means {
     /// The segments of one level.
     pub(crate) fn segments(&self) -> Vec<Segment> {
         let count = self.values.len();
-        segments(count, &pelt(count, MEANS * ln(count), |a, b| self.sums.squares(a, b)))
+        segments(count, &changes(&self.sums, MEANS * ln(count)))
     }
 
     /// Mean of some hours.

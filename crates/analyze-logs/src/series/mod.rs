@@ -23,6 +23,7 @@ mod volume;
 mod tests;
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use nightshift_core::config::AnalyzeLogs;
 use nightshift_stats::multiple::benjamini_hochberg;
@@ -71,24 +72,28 @@ pub fn tell(findings: &Findings, settings: &AnalyzeLogs) -> Told {
     let (all, all_nano) = (total(|cell| cell.calls), total(|cell| cell.cost_nano.max(0) as u64) as i64);
     let classes = Classes::new();
     let whole = Whole { hours, settings, all, all_nano };
+    let next = AtomicUsize::new(0);
+    let look = || {
+        let next = || tracks.get(next.fetch_add(1, Ordering::Relaxed));
+        std::iter::from_fn(next).map(|track| (&*track.name, whole.look_at(track, &classes))).collect()
+    };
     // One worker a core; their answers are put together in the order of the operations.
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
-    let (mut tests, of) = std::thread::scope(|scope| {
-        let parts = tracks.chunks(tracks.len().div_ceil(workers).max(1));
-        let parts: Vec<_> = parts
-            .map(|part| scope.spawn(|| part.iter().map(|track| whole.look_at(track, &classes)).collect()))
-            .collect();
-        let mut tests = volume::calls(&tracks, hours, all);
-        let mut of = Vec::with_capacity(tracks.len());
-        for part in parts {
-            let looked: Vec<Looked> = part.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-            for mut looked in looked {
-                tests.append(&mut looked.tests);
-                of.push((looked.latency, looked.failures));
-            }
+    let (mut tests, mut looked) = std::thread::scope(|scope| {
+        let others: Vec<_> = (1..workers).map(|_| scope.spawn(look)).collect();
+        let tests = volume::calls(&tracks, hours, all);
+        let mut looked: Vec<(&str, Looked)> = look();
+        for other in others {
+            looked.extend(other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
         }
-        (tests, of)
+        (tests, looked)
     });
+    looked.sort_by_key(|(name, _)| *name);
+    let mut of = Vec::with_capacity(tracks.len());
+    for (_, mut looked) in looked {
+        tests.append(&mut looked.tests);
+        of.push((looked.latency, looked.failures));
+    }
     let candidates = correlate::candidates(findings, hours, &tracks, &of);
     let correlations = correlate::rows(&candidates, settings.false_discovery_rate);
     tests.extend(correlate::tests(candidates));
@@ -151,7 +156,7 @@ impl Whole<'_> {
             tests.push(shape::tail(track, hours, latency, &shifts.unusual, all));
             return;
         }
-        let middle = trend::of_latency(hours, latency, 0.5);
+        let [middle, slowest] = trend::of_latency(hours, latency, [0.5, 0.95]);
         let steady = trend::trend(track, Metric::Latency, &middle, (share, None));
         let moves = shifts.line && steady.takes();
         tests.push(steady);
@@ -160,7 +165,7 @@ impl Whole<'_> {
         tests.push(trend::breach(track, settings, &middle, limit));
         let late = settings.timeout_threshold * 1000.0;
         let limit = (Metric::Latency, "95th percentile of the duration", late, "timeout_threshold");
-        tests.push(trend::breach(track, settings, &trend::of_latency(hours, latency, 0.95), limit));
+        tests.push(trend::breach(track, settings, &slowest, limit));
         if moves {
             return;
         }

@@ -3,9 +3,11 @@
 //! Blocks of hours (28 or so in all) give one value each; Mann and Kendall's test, corrected for
 //! autocorrelation, says whether they rise, Theil and Sen's line by how much.
 
+use std::cell::OnceCell;
+
 use nightshift_core::config::AnalyzeLogs;
 use nightshift_stats::change::Sums;
-use nightshift_stats::trend::{TheilSen, mann_kendall, theil_sen};
+use nightshift_stats::trend::{MannKendall, TheilSen, mann_kendall, theil_sen};
 use serde_json::Map;
 
 use super::finding::{Finding, Tested, clock, impact, length, percent, short, time};
@@ -54,15 +56,35 @@ impl Metric {
 
 /// Blocks of hours and a value of each (milliseconds, a share, US dollars).
 #[derive(Debug)]
-pub(crate) struct Blocks {
+pub(crate) struct Blocks<T = f64> {
     hours: Hours,
     /// Middles, in hours from the first.
     places: Vec<f64>,
-    values: Vec<f64>,
+    values: Vec<T>,
+    line: OnceCell<Option<(MannKendall, TheilSen)>>,
+}
+
+impl<T> Blocks<T> {
+    /// The same blocks with something of their values.
+    fn each<U>(&self, of: impl Fn(&T) -> U) -> Blocks<U> {
+        let values = self.values.iter().map(of).collect();
+        Blocks { hours: self.hours, places: self.places.clone(), values, line: OnceCell::new() }
+    }
+}
+
+impl Blocks {
+    /// The test for a rise and the line through the values, if they are enough.
+    fn line(&self) -> Option<&(MannKendall, TheilSen)> {
+        let line = || {
+            let test = mann_kendall(&self.values).ok()?;
+            Some((test, theil_sen(&self.places, &self.values, CONFIDENCE).ok()?))
+        };
+        self.line.get_or_init(|| (self.values.len() >= FEWEST_BLOCKS).then(line).flatten()).as_ref()
+    }
 }
 
 /// Cuts the hours into blocks.
-pub(crate) fn blocks(hours: Hours, value: impl Fn(Segment) -> Option<f64>) -> Blocks {
+pub(crate) fn blocks<T>(hours: Hours, value: impl Fn(Segment) -> Option<T>) -> Blocks<T> {
     let length = hours.count.div_ceil(BLOCKS).max(1);
     let (mut places, mut values) = (Vec::new(), Vec::new());
     for start in (0..hours.count).step_by(length) {
@@ -72,12 +94,21 @@ pub(crate) fn blocks(hours: Hours, value: impl Fn(Segment) -> Option<f64>) -> Bl
             values.push(value);
         }
     }
-    Blocks { hours, places, values }
+    Blocks { hours, places, values, line: OnceCell::new() }
 }
 
-/// Latency of a quantile, without what is usual for an hour.
-pub(crate) fn of_latency(hours: Hours, latency: &Latency, q: f64) -> Blocks {
-    blocks(hours, |block| (latency.calls(block) >= FEWEST_CALLS).then(|| latency.histogram(&[block]).ms(q)))
+/// Quantiles of the latency, without what is usual for an hour.
+pub(crate) fn of_latency<const N: usize>(
+    hours: Hours,
+    latency: &Latency,
+    quantiles: [f64; N],
+) -> [Blocks; N] {
+    let of_block = |block| {
+        let histogram = (latency.calls(block) >= FEWEST_CALLS).then(|| latency.histogram(&[block]))?;
+        Some(quantiles.map(|q| histogram.ms(q)))
+    };
+    let all = blocks(hours, of_block);
+    std::array::from_fn(|index| all.each(|values| values[index]))
 }
 
 /// Error rates.
@@ -105,14 +136,7 @@ pub(crate) fn trend(
     blocks: &Blocks,
     (share, counted): (f64, Option<f64>),
 ) -> Tested {
-    if blocks.values.len() < FEWEST_BLOCKS {
-        return Tested::nothing();
-    }
-    let (Ok(test), Ok(line)) =
-        (mann_kendall(&blocks.values), theil_sen(&blocks.places, &blocks.values, CONFIDENCE))
-    else {
-        return Tested::nothing();
-    };
+    let Some((test, line)) = blocks.line() else { return Tested::nothing() };
     let Hours { first, count } = blocks.hours;
     let (start, end) = (line.intercept.max(0.0), (line.intercept + line.slope * count as f64).max(0.0));
     let (low, high) = (start.min(end), start.max(end));
@@ -194,17 +218,10 @@ pub(crate) fn breach(
     blocks: &Blocks,
     (metric, what, limit, setting): (Metric, &str, f64, &str),
 ) -> Tested {
-    if blocks.values.len() < FEWEST_BLOCKS {
-        return Tested::nothing();
-    }
-    let (Ok(test), Ok(line)) =
-        (mann_kendall(&blocks.values), theil_sen(&blocks.places, &blocks.values, CONFIDENCE))
-    else {
-        return Tested::nothing();
-    };
+    let Some((test, line)) = blocks.line() else { return Tested::nothing() };
     let count = blocks.hours.count as f64;
     let now = line.intercept + line.slope * count;
-    let (Some(crossing), true) = (crossing(&line, now, limit), now < limit) else {
+    let (Some(crossing), true) = (crossing(line, now, limit), now < limit) else {
         return Tested { p: test.p, finding: None };
     };
     let Crossing { expected, soonest, latest } = crossing;

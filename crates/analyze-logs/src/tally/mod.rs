@@ -174,25 +174,15 @@ impl Series {
 
     /// All hours as one cell.
     pub fn total(&self) -> Cell {
+        if let [only] = &*self.cells {
+            return only.clone();
+        }
         let mut total = Cell::default();
         for cell in &self.cells {
             total.count(cell);
         }
         total.sketch = Sketch::sum(self.cells.iter().map(|cell| &cell.sketch));
         total
-    }
-
-    /// Cells that are ascending by hour.
-    pub(crate) fn of(cells: Vec<Cell>) -> Self {
-        Self { cells, ..Self::default() }
-    }
-
-    /// These cells and those, which are ascending by hour.
-    pub(crate) fn joined(mut self, cells: &[Cell]) -> Vec<Cell> {
-        for cell in cells {
-            self.cell(cell.hour).0.absorb(cell);
-        }
-        self.cells
     }
 
     /// Joins the cells before `hour` to days.
@@ -403,6 +393,10 @@ impl Tally {
             }
             let ours = &mut self.series[op];
             ours.span = join(ours.span, theirs.span);
+            if ours.cells.is_empty() {
+                ours.cells = theirs.cells;
+                continue;
+            }
             for cell in theirs.cells {
                 ours.cell(cell.hour).0.absorb(&cell);
             }

@@ -46,9 +46,12 @@ pub(crate) fn unpack(mut bytes: &[u8]) -> Option<Vec<Cell>> {
         let tokens = (next()?, next()?);
         let duration_us = next()?;
         let extremes = Some((next()?, next()?)).filter(|(least, most)| least <= most);
-        let mut buckets = Vec::new();
+        let count = next()?;
+        // A bucket takes two bytes at least: foreign bytes cannot ask for more memory than they have.
+        let mut buckets = Vec::with_capacity(usize::try_from(count).ok()?.min(bytes.len() / 2));
+        let mut next = || take(&mut bytes);
         let mut bucket = 0_u16;
-        for _ in 0..next()? {
+        for _ in 0..count {
             bucket = bucket.checked_add(u16::try_from(next()?).ok()?)?;
             buckets.push((bucket, u32::try_from(next()?).ok()?));
         }

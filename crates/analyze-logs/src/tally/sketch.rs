@@ -111,6 +111,16 @@ impl Sketch {
         Some(if part > 0.0 { low + part * (value(below as u64 + 1) - low) } else { low })
     }
 
+    /// How many buckets have any.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether no duration was counted.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Bucket numbers and their counts, ascending.
     pub fn counts(&self) -> impl Iterator<Item = (u16, u32)> + '_ {
         self.0.iter().copied()

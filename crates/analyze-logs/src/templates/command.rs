@@ -49,11 +49,12 @@ pub fn run(ctx: &Ctx, arguments: Arguments) -> Result<Outcome, Failure> {
     }
     let input = read(ctx, &arguments.file)?;
     let templates = input.miner.finish();
+    let rows = if ctx.dry_run { "would be in" } else { "in" };
     let text = format!(
         "{} lines, {} templates{}",
         input.ids.len(),
         templates.all().len(),
-        out.as_ref().map(|out| format!(", rows in {}", out.display())).unwrap_or_default()
+        out.as_ref().map(|out| format!(", rows {rows} {}", out.display())).unwrap_or_default()
     );
     if !ctx.dry_run {
         if let Some(out) = &out {

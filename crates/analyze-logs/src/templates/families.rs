@@ -11,6 +11,7 @@ use super::forms::{Edits, Forms, Role};
 use super::opposites::opposed;
 use super::slots::{MANY, MANY_AT_START};
 use super::surroundings::Holes;
+use crate::line::Hashing;
 
 /// Words of the positions that vary together; one of them may have fewer.
 const FEW: usize = 3;
@@ -41,7 +42,7 @@ pub(super) fn find(forms: &Forms) -> Edits {
 
 /// Forms of the same length with the same punctuation and values.
 fn shapes(forms: &Forms) -> impl Iterator<Item = Vec<usize>> {
-    let mut shapes: HashMap<Vec<u32>, Vec<usize>> = HashMap::new();
+    let mut shapes: HashMap<Vec<u32>, Vec<usize>, Hashing> = HashMap::default();
     for (index, form) in forms.forms.iter().enumerate() {
         let shape = form.tokens.iter().map(|&token| match forms.role(token) {
             Role::Word | Role::Partial => u32::MAX - u32::from(forms.entry(token).space),
@@ -62,7 +63,7 @@ fn components(forms: &Forms, members: &[usize]) -> Vec<Vec<usize>> {
         }
         at
     };
-    let mut seen: HashMap<(usize, u64), usize> = HashMap::new();
+    let mut seen: HashMap<(usize, u64), usize, Hashing> = HashMap::default();
     for (at, &member) in members.iter().enumerate() {
         let tokens = &forms.forms[member].tokens;
         let holes = Holes::new(forms, tokens);

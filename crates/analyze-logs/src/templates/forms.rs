@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 
 use super::fold::{GLUE, VALUE};
+use crate::line::Hashing;
 
 /// What a token of a signature is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,7 +44,7 @@ pub(super) struct Form {
 /// All signatures; forms that become equal become one.
 #[derive(Debug, Default)]
 pub(super) struct Forms {
-    ids: HashMap<Box<str>, u32>,
+    ids: HashMap<Box<str>, u32, Hashing>,
     entries: Vec<Entry>,
     pub(super) forms: Vec<Form>,
 }
@@ -142,7 +143,8 @@ impl Forms {
             return false;
         }
         let old = std::mem::take(&mut self.forms);
-        let mut seen: HashMap<Vec<u32>, usize> = HashMap::with_capacity(old.len());
+        let mut seen: HashMap<Vec<u32>, usize, Hashing> =
+            HashMap::with_capacity_and_hasher(old.len(), Hashing::default());
         for (mut form, spans) in old.into_iter().zip(edits) {
             if !spans.is_empty() {
                 form.tokens = self.freed(&form.tokens, spans);

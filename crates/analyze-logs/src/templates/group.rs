@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::forms::{Form, Forms, hash};
 use super::miner::{Signature, SignatureId};
 use super::{families, phrases, slots, variants};
+use crate::line::Hashing;
 
 /// Rounds of grouping. Each one joins forms, so real logs need a handful.
 const ROUNDS: usize = 64;
@@ -54,6 +55,12 @@ impl Templates {
     }
 }
 
+/// Messages of each signature and of those that are equal to it but for one part. When there are too many to keep
+/// them all, those of small worth are the ones that no template will be made of.
+pub(crate) fn worth(signatures: &[Signature]) -> Vec<u64> {
+    slots::worth(&Forms::new(signatures.iter().map(|signature| (&*signature.key, signature.count))))
+}
+
 /// Groups `signatures`; `places` gives the signature of each number.
 pub(super) fn group(signatures: &[Signature], places: &[u32]) -> Templates {
     let mut forms = Forms::new(signatures.iter().map(|signature| (&*signature.key, signature.count)));
@@ -72,7 +79,7 @@ pub(super) fn group(signatures: &[Signature], places: &[u32]) -> Templates {
 
 /// Forms that read the same are one template.
 fn collect(forms: &Forms, signatures: &[Signature], places: &[u32]) -> Templates {
-    let mut by_text: HashMap<String, Vec<&Form>> = HashMap::new();
+    let mut by_text: HashMap<String, Vec<&Form>, Hashing> = HashMap::default();
     for form in &forms.forms {
         by_text.entry(forms.render(form)).or_default().push(form);
     }

@@ -19,6 +19,7 @@ mod variants;
 mod words;
 
 pub use command::{Arguments, run};
+pub(crate) use group::worth;
 pub use group::{Template, Templates};
 pub use miner::{Masker, Miner, Signature, SignatureId};
 pub(crate) use miner::{coarse, excerpt};

@@ -66,20 +66,34 @@ const WORDS: [(&str, &str); 10] = [
 ];
 const NEGATIONS: [&str; 8] = ["un", "in", "im", "dis", "non", "non-", "not-", "de"];
 
-/// `connected` and `disconnected`, `opened` and `closed`, `up` and `down`.
-pub(super) fn are_opposite(left: &str, right: &str) -> bool {
-    let (left, right) = (left.to_ascii_lowercase(), right.to_ascii_lowercase());
-    let negates = |long: &str, short: &str| {
-        short.len() >= 3 && long.strip_suffix(short).is_some_and(|prefix| NEGATIONS.contains(&prefix))
-    };
-    let inflects = |word: &str, stem: &str| word.strip_prefix(stem).is_some_and(|rest| rest.len() <= ENDING);
-    let either = |(one, other): &(&str, &str), same: &dyn Fn(&str, &str) -> bool| {
-        same(&left, one) && same(&right, other) || same(&left, other) && same(&right, one)
-    };
-    negates(&left, &right)
-        || negates(&right, &left)
-        || WORDS.iter().any(|pair| either(pair, &|word, one| word == one))
-        || PAIRS.iter().any(|pair| either(pair, &inflects))
+/// Of which pairs a word is one side: bits by [`WORDS`] and [`PAIRS`].
+struct Sides {
+    word: String,
+    left: u64,
+    right: u64,
+}
+
+impl Sides {
+    fn of(word: &str) -> Self {
+        let word = word.to_ascii_lowercase();
+        let inflects = |stem: &str| word.strip_prefix(stem).is_some_and(|rest| rest.len() <= ENDING);
+        let words = WORDS.iter().map(|(left, right)| (word == *left, word == *right));
+        let pairs = PAIRS.iter().map(|(left, right)| (inflects(left), inflects(right)));
+        let (left, right) = words.chain(pairs).fold((0, 0), |(left, right), (is_left, is_right)| {
+            (left << 1 | u64::from(is_left), right << 1 | u64::from(is_right))
+        });
+        Self { word, left, right }
+    }
+
+    /// `connected` and `disconnected`, `opened` and `closed`, `up` and `down`.
+    fn are_opposite(&self, other: &Self) -> bool {
+        let negates = |long: &str, short: &str| {
+            short.len() >= 3 && long.strip_suffix(short).is_some_and(|prefix| NEGATIONS.contains(&prefix))
+        };
+        (self.left & other.right) | (self.right & other.left) != 0
+            || negates(&self.word, &other.word)
+            || negates(&other.word, &self.word)
+    }
 }
 
 /// For each of `words` whether its opposite is among them.
@@ -87,5 +101,6 @@ pub(super) fn opposed(words: &[&str]) -> Vec<bool> {
     if words.len() >= OPEN_VOCABULARY {
         return vec![false; words.len()];
     }
-    words.iter().map(|word| words.iter().any(|other| are_opposite(word, other))).collect()
+    let sides: Vec<Sides> = words.iter().map(|word| Sides::of(word)).collect();
+    sides.iter().map(|one| sides.iter().any(|other| one.are_opposite(other))).collect()
 }

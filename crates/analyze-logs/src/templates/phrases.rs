@@ -8,6 +8,7 @@ use std::collections::{BTreeSet, HashMap};
 use super::forms::{Edits, Forms, Role};
 use super::slots::{MANY, closed};
 use super::surroundings::{Part, Surroundings};
+use crate::line::Hashing;
 
 /// Words of a value.
 pub(super) const LONGEST: usize = 6;
@@ -54,7 +55,7 @@ fn is_phrase(forms: &Forms, group: &[Part], valued: bool) -> bool {
         return false;
     }
     // A word that most of them share belongs to the message, not to the value.
-    let mut uses: HashMap<u32, usize> = HashMap::new();
+    let mut uses: HashMap<u32, usize, Hashing> = HashMap::default();
     for part in group {
         let words: BTreeSet<u32> = part.tokens(forms).iter().copied().collect();
         for word in words {

@@ -50,6 +50,20 @@ pub(super) fn closed(forms: &Forms) -> HashSet<(usize, usize)> {
     closed
 }
 
+/// Messages of each form and of those that are equal to it but for one part: what it is worth to keep.
+pub(super) fn worth(forms: &Forms) -> Vec<u64> {
+    let mut worth: Vec<u64> = forms.forms.iter().map(|form| form.count).collect();
+    for (group, sibling) in Surroundings::new(forms, |form| parts(forms, &forms.forms[form].tokens)).groups()
+    {
+        let members = group.iter().map(Part::form).chain(sibling);
+        let sum = members.map(|form| forms.forms[form].count).sum();
+        for part in group {
+            worth[part.form()] = worth[part.form()].max(sum);
+        }
+    }
+    worth
+}
+
 /// Words and names with numbers, lists of them, what stands in quotes, and fields with values inside.
 fn parts(forms: &Forms, tokens: &[u32]) -> Vec<Range<usize>> {
     let role = |index: usize| tokens.get(index).map(|&token| forms.role(token));

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 
 use super::forms::{Forms, mix};
+use crate::line::Hashing;
 
 /// A part of a form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -35,13 +36,16 @@ impl Part {
 #[derive(Debug)]
 pub(super) struct Surroundings {
     parts: Vec<Part>,
-    whole: HashMap<u64, u32>,
+    whole: HashMap<u64, u32, Hashing>,
 }
 
 impl Surroundings {
     /// Of the parts that `spans` names for each form.
     pub(super) fn new(forms: &Forms, spans: impl Fn(usize) -> Vec<Range<usize>>) -> Self {
-        let mut this = Self { parts: Vec::new(), whole: HashMap::with_capacity(forms.forms.len()) };
+        let mut this = Self {
+            parts: Vec::new(),
+            whole: HashMap::with_capacity_and_hasher(forms.forms.len(), Hashing::default()),
+        };
         for (index, form) in forms.forms.iter().enumerate() {
             let holes = Holes::new(forms, &form.tokens);
             this.whole.insert(holes.whole(), index as u32);

@@ -4,8 +4,22 @@
 //! itself is no proof: "timeout set to 30" is a setting, "no timeout occurred" the opposite. A message is a
 //! timeout when a clause of it reports one and neither denies it nor only talks of a limit.
 
-/// Phrases that report a timeout wherever they stand.
-const EVENTS: [&str; 36] = [
+use std::sync::LazyLock;
+
+use regex::Regex;
+use regex::bytes;
+
+/// What no message lacks that reports a timeout: most are done with here.
+const HINT: &str = r"(?i-u)tim(e|ing)|deadline|too[\s_]+(long|slow)|within|after|expired|408|504";
+/// Reports with a number, or with words between theirs.
+const WORDINGS: &str = concat!(
+    r"\b(no|without|not)\s+(a\s+)?(response|respond|reply|answer)\s+(within|after|in)\s+\d|",
+    r"\b(gave\s+up|aborted|cancell?ed|killed)\s+after\s+[0-9.]+\s*(ms|s|m|h|sec\w*|min\w*|hours?|milli\w*)\b|",
+    r"\bexecution\s+expired|\bdeadline\s+(was|has)\s+(been\s+)?(exceeded|expired|passed|elapsed)|",
+    r"\bexceeded\s+(the\s+|its\s+)?(deadline|time[\s-]?limit)|\btime[\s-]?limit\s+was\s+(exceeded|reached)",
+);
+/// Phrases that report a timeout wherever they stand; underlines are blanks.
+const EVENTS: [&str; 29] = [
     "timed out",
     "timed-out",
     "timing out",
@@ -16,13 +30,8 @@ const EVENTS: [&str; 36] = [
     "time limit exceeded",
     "time limit reached",
     "deadline exceeded",
-    "deadline_exceeded",
     "deadline expired",
     "deadline passed",
-    "deadline has elapsed",
-    "exceeded deadline",
-    "exceeded the deadline",
-    "exceeded its deadline",
     "missed its deadline",
     "took too long",
     "taking too long",
@@ -31,8 +40,6 @@ const EVENTS: [&str; 36] = [
     "too slow to respond",
     "etimedout",
     "esockettimedout",
-    "err_timed_out",
-    "err_connection_timed_out",
     "wait time exceeded",
     "ran out of time",
     "no response within",
@@ -64,10 +71,17 @@ const NOUNS: [&str; 4] = ["timeout", "timeouts", "time-out", "timedout"];
 const MET: [&str; 5] = ["exceeded", "reached", "expired", "elapsed", "occurred"];
 const NEAR: usize = 5;
 /// Behind a noun: it is a setting.
-const SETTING: [&str; 32] = [
+const SETTING: [&str; 42] = [
     "set",
     "is",
     "was",
+    "must",
+    "should",
+    "needs",
+    "argument",
+    "flag",
+    "field",
+    "key",
     "of",
     "to",
     "value",
@@ -96,10 +110,19 @@ const SETTING: [&str; 32] = [
     "interval",
     "period",
     "seconds",
+    "s",
+    "sec",
+    "secs",
     "ms",
 ];
 /// Before a noun: it did not happen, or it is a setting.
-const DENIED: [&str; 19] = [
+const DENIED: [&str; 25] = [
+    "invalid",
+    "bad",
+    "negative",
+    "unknown",
+    "missing",
+    "unsupported",
     "no",
     "not",
     "without",
@@ -122,8 +145,13 @@ const DENIED: [&str; 19] = [
 ];
 
 /// True when `message` reports a timeout.
-pub fn is_timeout(message: &str) -> bool {
-    let text = message.to_lowercase();
+pub fn is_timeout(message: &[u8]) -> bool {
+    static HINTS: LazyLock<bytes::Regex> =
+        LazyLock::new(|| bytes::Regex::new(HINT).expect("invariant: the hints are a valid pattern"));
+    if !HINTS.is_match(message) {
+        return false;
+    }
+    let text = String::from_utf8_lossy(message).to_lowercase().replace('_', " ");
     let denied = |clause: &str| DENIALS.iter().any(|denial| clause.contains(denial));
     clauses(&text).any(|clause| reports(clause) && !denied(clause)) || has_status(&text)
 }
@@ -134,7 +162,12 @@ fn clauses(text: &str) -> impl Iterator<Item = &str> {
 }
 
 fn reports(clause: &str) -> bool {
-    EVENTS.iter().any(|event| contains_word(clause, event)) || names_it(clause) || type_name(clause)
+    static REPORTS: LazyLock<Regex> =
+        LazyLock::new(|| Regex::new(WORDINGS).expect("invariant: the wordings are a valid pattern"));
+    EVENTS.iter().any(|event| contains_word(clause, event))
+        || names_it(clause)
+        || type_name(clause)
+        || REPORTS.is_match(clause)
 }
 
 /// `word` with no letter or digit at either side.
@@ -153,7 +186,9 @@ fn names_it(clause: &str) -> bool {
         .map(|word| word.trim_matches([',', '.', '!', '?']))
         .filter(|word| !word.is_empty())
         .collect();
-    words.iter().enumerate().filter(|(_, word)| NOUNS.contains(word)).any(|(at, _)| {
+    // `LockTimeout`, `socket.timeout`; an option `--timeout` is a setting.
+    let noun = |word: &str| NOUNS.contains(&word) || word.ends_with("timeout") && !word.starts_with('-');
+    words.iter().enumerate().filter(|(_, word)| noun(word)).any(|(at, _)| {
         let before = at.checked_sub(1).map_or("", |before| words[before]);
         let after = &words[at + 1..];
         let next = after.first().copied().unwrap_or_default();
@@ -163,32 +198,12 @@ fn names_it(clause: &str) -> bool {
     })
 }
 
-/// A type or code whose name ends in a timeout: `TimeoutError`, `ReadTimeout`, `requests.exceptions.ConnectTimeout`.
+/// A type or code whose name ends in a timeout: `asyncio.TimeoutError`, `ETIMEDOUT`.
 fn type_name(clause: &str) -> bool {
-    clause.split(|c: char| !c.is_ascii_alphanumeric() && !"._-".contains(c)).any(|word| {
-        let last = word.rsplit('.').next().unwrap_or_default();
-        [
-            "timeouterror",
-            "timeoutexception",
-            "timeoutexpired",
-            "timedout",
-            "timeout_error",
-            "timeout_exceeded",
-            "deadlineexceeded",
-        ]
-        .iter()
-        .any(|name| last.ends_with(name))
-            || [
-                "readtimeout",
-                "writetimeout",
-                "connecttimeout",
-                "pooltimeout",
-                "connectiontimeout",
-                "gatewaytimeout",
-                "requesttimeout",
-            ]
-            .contains(&last)
-    })
+    let names = ["timeouterror", "timeoutexception", "timeoutexpired", "timedout", "deadlineexceeded"];
+    clause
+        .split(|c: char| !c.is_ascii_alphanumeric())
+        .any(|word| names.iter().any(|name| word.ends_with(name)))
 }
 
 /// Status 408 or 504, named as a status.
@@ -201,7 +216,6 @@ fn has_status(text: &str) -> bool {
             let named = [
                 "status",
                 "status code",
-                "status_code",
                 "code",
                 "http",
                 "http/1.1",
@@ -263,8 +277,27 @@ mod tests {
             "a timeout occurred (524)",
             "Timeout after 30s",
             "Gateway Timeout",
+            "TimeoutError",
+            "Read timed-out",
+            "asyncio.TimeoutError()",
+            "DEADLINE_EXCEEDED",
+            "DeadlineExceeded: 504",
+            "exceeded the deadline",
+            "504 Gateway Time-out",
+            "HTTP 408 Request",
+            "no response within 30 seconds",
+            "server did not respond within 10 s",
+            "gave up after 30 s",
+            "TIMED_OUT",
+            "ReadTimeout",
+            "LockTimeout: row is held by another one",
+            "upstream request timeout",
+            "killed after 60s",
+            "timeout: the server",
+            "execution expired",
+            "timeout_error",
         ] {
-            assert!(is_timeout(message), "{message}");
+            assert!(is_timeout(message.as_bytes()), "{message}");
         }
     }
 
@@ -297,11 +330,22 @@ mod tests {
             "timeout limit 30 for all tools",
             "timeouts: 0",
             "if timeout, retry",
+            "timeout must be a positive number, got -5",
+            "invalid timeout: -1",
+            "connection refused (timeout=30)",
+            "refused, timeout_s: 30",
+            "killed after 3 retries",
+            "connection reset by peer",
+            "HTTP 500",
+            "error 1504",
+            "after 30 rows",
+            "worker 9 was killed by signal 9 at runtime",
+            "cannot parse option --timeout in agent.yaml",
             "answer came before timing out",
             "sometimes outside of the range",
             "",
         ] {
-            assert!(!is_timeout(message), "{message}");
+            assert!(!is_timeout(message.as_bytes()), "{message}");
         }
     }
 }

@@ -10,6 +10,7 @@ use std::ops::Range;
 use super::forms::{Edits, Forms, Role};
 use super::phrases::LONGEST;
 use super::slots::closed;
+use crate::line::Hashing;
 
 /// A variant is this much rarer than the form it belongs to.
 const RARER: u64 = 4;
@@ -21,7 +22,7 @@ const LONGER_FITS: usize = 3;
 /// Forms by their tokens.
 #[derive(Debug, Default)]
 struct Node {
-    next: HashMap<u32, usize>,
+    next: HashMap<u32, usize, Hashing>,
     /// The next node by a value behind a blank, glued, or at the start.
     values: Vec<(bool, usize)>,
     form: Option<usize>,

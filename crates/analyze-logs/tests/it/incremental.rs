@@ -1,5 +1,6 @@
 //! `--incremental`: each line once, whatever rotation, truncation, compression and kill -9 do.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 
 use nightshift_core::files;
@@ -7,7 +8,7 @@ use nightshift_testkit::Home;
 use serde_json::{Value, json};
 
 use crate::contract::operation;
-use crate::truth::answers;
+use crate::truth::{answers, make_world};
 
 fn lines(range: std::ops::Range<u32>) -> String {
     let mut text = String::new();
@@ -157,4 +158,31 @@ fn other_settings_read_everything_anew_and_a_plain_run_never_depends_on_the_stor
     home.run("analyze-logs", &["analyze", "logs", "--incremental", "--since", "2026-02-01"]).expect(2);
     home.run("analyze-logs", &["analyze", "-", "--incremental"]).expect(2);
     assert_eq!(operation(&plain, "tool:unknown")["calls"], 100);
+}
+
+/// Cut anywhere, day or line, and continued: field by field what one reading of the same file says.
+#[test]
+fn a_continued_reading_says_what_one_reading_says() {
+    let home = Home::new();
+    make_world(&home, 5, 3, false);
+    let log = files::read(&home.path().join("all.jsonl")).unwrap();
+    let path = home.path().join("logs/app.log");
+    files::create_dir(path.parent().unwrap()).unwrap();
+    let mut from = 0;
+    for part in [0.5, 0.501, 0.93, 0.94, 0.99, 1.0] {
+        let end = (log.len() as f64 * part) as usize;
+        files::open_append(&path).unwrap().write_all(&log[from..end]).unwrap();
+        from = end;
+        let got = incremental(&home);
+        let want = home.run("analyze-logs", &["analyze", "logs", "--json"]).expect(0).json();
+        let fields: BTreeSet<&String> = want.as_object().unwrap().keys().collect();
+        assert!(
+            got.as_object().unwrap().keys().all(|field| field == "incremental" || fields.contains(field))
+        );
+        for field in fields.into_iter().filter(|field| !["run_id", "seconds"].contains(&field.as_str())) {
+            assert_eq!(got[field], want[field], "{field} after {part}");
+        }
+        assert!(!want["patterns"].as_array().unwrap().is_empty());
+        assert!(!want["recommendations"].as_array().unwrap().is_empty());
+    }
 }

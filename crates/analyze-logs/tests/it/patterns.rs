@@ -285,6 +285,10 @@ fn one_chain(report: &Value) -> &Value {
     one(report["patterns"].as_array().unwrap(), "inefficient_chain", "tool:a")
 }
 
+const COLUMNS: [&str; 12] = [
+    "name", "email", "age", "country", "phone", "zip", "street", "currency", "total", "state", "owner", "due",
+];
+
 #[test]
 fn hostile_texts_neither_break_nor_fill_anything() {
     let mut log = Log::default();
@@ -314,10 +318,10 @@ fn hostile_texts_neither_break_nor_fill_anything() {
     };
     for index in 0..40_000_u64 {
         let [a, b, c] = [1, 2, 3].map(|salt| word((index + 7) * 2_654_435_761 * salt % 300_000_007));
-        let text = if index % 40 == 0 {
-            "the disk is full".into()
-        } else {
-            format!("{a} of {b} near {c} and {b} {a}")
+        let text = match index % 40 {
+            0 => "the disk is full".into(),
+            20 => format!("column {} is missing in the table", COLUMNS[index as usize / 40 % COLUMNS.len()]),
+            _ => format!("{a} of {b} near {c} and {b} {a}"),
         };
         log.tool(&format!("t{index}"), "a", "x", 0.1, Some(&text));
     }
@@ -329,6 +333,8 @@ fn hostile_texts_neither_break_nor_fill_anything() {
     let full: Vec<&Value> = patterns.iter().filter(|one| one["template"] == "the disk is full").collect();
     assert_eq!(full.len(), 1);
     assert_eq!(full[0]["occurrences"], 1_000, "what is frequent is counted exactly");
+    let column = patterns.iter().find(|one| one["template"] == "column <*> is missing in the table").unwrap();
+    assert_eq!(column["occurrences"], 1_000, "so is what comes with a word of its own each time");
     let text = home.run("analyze-logs", &["analyze", "a.jsonl"]).expect(0).stdout;
     assert!(!text.contains('\u{1b}'), "a terminal gets no escapes from a log");
 }

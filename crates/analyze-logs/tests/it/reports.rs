@@ -1,5 +1,6 @@
 //! Reports as files: every form, hostile text, and a page that a parser accepts.
 
+use nightshift_core::files;
 use nightshift_testkit::Home;
 
 /// Ten calls of a tool over two hours, two of them failed, one line that is none; some of it hostile.
@@ -122,4 +123,42 @@ fn a_log_of_odd_times_makes_a_page_of_usual_size() {
     assert!(page.len() < 100_000, "{}", page.len());
     home.write("empty.jsonl", "");
     home.run("analyze-logs", &["analyze", "empty.jsonl", "--report", "none.html"]).expect(3);
+}
+
+#[test]
+fn a_dry_run_writes_nothing_and_says_what_it_would() {
+    let home = Home::new();
+    home.write("a.jsonl", &log());
+    let before = files::list(home.path()).unwrap();
+    let arguments =
+        ["analyze", "a.jsonl", "--json", "--dry-run", "--incremental", "--store", "--state-out", "a.state"];
+    let ran =
+        home.run("analyze-logs", &[&arguments[..], &["--report", "a.html", "--report", "a.csv"]].concat());
+    let ran = ran.expect(0);
+    let report = ran.json();
+    assert_eq!(report["would_write"], serde_json::json!(["a.state", "a.html", "a.csv", "a.operations.csv"]));
+    assert_eq!((&report["entries"], &report["reports"]), (&serde_json::json!(11), &serde_json::Value::Null));
+    assert_eq!(files::list(home.path()).unwrap(), before, "nothing, no store either");
+    let ran = home.run("analyze-logs", &["templates", "a.jsonl", "--out", "a.csv", "--dry-run"]).expect(0);
+    assert!(ran.stdout.contains("rows would be in a.csv"), "{}", ran.stdout);
+    assert_eq!(files::list(home.path()).unwrap(), before);
+}
+
+#[test]
+fn what_cannot_be_answered_is_refused_before_reading() {
+    let home = Home::new();
+    home.write("a.jsonl", &log());
+    let run = |arguments: &[&str], code| {
+        let arguments = [&["analyze", "a.jsonl"], arguments].concat();
+        home.run("analyze-logs", &arguments).expect(code).stderr.clone()
+    };
+    assert!(run(&["--report", "gone/a.html"], 1).contains("there is no folder gone"));
+    assert!(run(&["--state-out", "gone/a.state"], 1).contains("there is no folder gone"));
+    assert!(run(&["--report", "a.pdf"], 2).contains("name the file .html, .md, .csv or .txt"));
+    assert!(run(&["--since", "2026-02-04", "--until", "2026-02-03"], 2).contains("nothing lies between"));
+    // Without a path and without the home's folder of logs there is nothing to do.
+    let ran = home.run("analyze-logs", &["analyze"]).expect(3);
+    assert!(ran.stdout.contains("name files or folders"), "{}", ran.stdout);
+    let ran = home.run("analyze-logs", &["merge", "a.jsonl"]).expect(1);
+    assert!(ran.stderr.contains("analyze --state-out"), "{}", ran.stderr);
 }

@@ -1,6 +1,6 @@
 //! Rank, exact and trend tests, change points: SciPy, ruptures and pymannkendall (fixtures/stats/make_tests.py).
 
-use nightshift_stats::change::{CountSums, Sums, pelt};
+use nightshift_stats::change::{CountSums, Fit, Levels, Sums, Within, changes};
 use nightshift_stats::count::{TwoByTwo, fisher, poisson_at_most, poisson_tail};
 use nightshift_stats::multiple::benjamini_hochberg;
 use nightshift_stats::rank::{kolmogorov_smirnov, kolmogorov_tail, mann_whitney};
@@ -89,11 +89,12 @@ fn change_points_agree_with_ruptures() {
     for case in list("pelt") {
         let y = numbers(&case["y"]);
         let sums = Sums::of(y.iter().map(|y| (*y, 1.0)));
-        let found = pelt(y.len(), case["penalty"].as_f64().unwrap(), |a, b| sums.squares(a, b));
+        let found = changes(&sums, case["penalty"].as_f64().unwrap());
         assert_eq!(Value::from(found), case["changes"]);
     }
-    assert!(pelt(0, 1.0, |_, _| 0.0).is_empty());
-    assert!(pelt(1, 1.0, |_, _| 0.0).is_empty());
+    assert!(changes(&Sums::of([]), 1.0).is_empty());
+    assert!(changes(&Sums::of([(2.0, 1.0)]), 1.0).is_empty());
+    assert!(changes(&CountSums::of([(3.0, 0.0), (0.0, 0.0)]), 1.0).is_empty());
 }
 
 #[test]
@@ -141,32 +142,88 @@ fn a_change_of_counts_is_found_where_it_is() {
         })
         .collect();
     let sums = CountSums::of(counts);
-    assert_eq!(pelt(100, 15.0, |a, b| sums.deviance(a, b)), [60, 70]);
+    assert_eq!(changes(&sums, 15.0), [60, 70]);
+}
+
+/// A few levels with noise, and weights that are now and then 0.
+fn levels(range: std::ops::Range<f64>) -> impl Strategy<Value = Vec<(f64, f64)>> {
+    let weight = prop_oneof![1 => Just(0.0), 9 => 0.1_f64..3.0];
+    let stretch = (range, prop::collection::vec((-1.0_f64..1.0, weight), 1..40));
+    let stretches = prop::collection::vec(stretch, 1..5);
+    stretches.prop_map(|stretches| {
+        stretches
+            .into_iter()
+            .flat_map(|(level, noise)| noise.into_iter().map(move |(noise, weight)| (level + noise, weight)))
+            .collect()
+    })
+}
+
+/// The cost of what `changes` found, and that of the best of all segmentations, found the slow way.
+fn costs(series: &impl Levels, penalty: f64) -> (f64, f64) {
+    let mut ends = changes(series, penalty);
+    let mut found = penalty * ends.len() as f64;
+    ends.push(series.length());
+    let mut start = 0;
+    for end in ends {
+        found += series.fit(start, end).cost;
+        start = end;
+    }
+    let mut best = vec![-penalty];
+    for end in 1..=series.length() {
+        let least = (0..end).map(|start| best[start] + penalty + series.fit(start, end).cost);
+        best.push(least.fold(f64::INFINITY, f64::min));
+    }
+    (found, best[series.length()])
+}
+
+/// Counts how often it is asked.
+struct Asked<L>(L, std::cell::Cell<usize>);
+
+impl<L: Levels> Levels for Asked<L> {
+    fn length(&self) -> usize {
+        self.0.length()
+    }
+
+    fn fit(&self, start: usize, end: usize) -> Fit {
+        self.1.set(self.1.get() + 1);
+        self.0.fit(start, end)
+    }
+
+    fn within(fit: Fit, more: f64) -> Within {
+        L::within(fit, more)
+    }
+}
+
+#[test]
+fn a_series_that_never_changes_costs_little() {
+    let mut rng = SplitMix64::new(5);
+    let hits: Vec<f64> = (0..2000).map(|_| (0..20).filter(|_| rng.chance(0.1)).count() as f64).collect();
+    let means = Asked(Sums::of(hits.iter().map(|hits| (*hits, 0.5))), 0.into());
+    let rates = Asked(CountSums::of(hits.iter().map(|hits| (*hits, 20.0))), 0.into());
+    assert!(changes(&means, 30.0).is_empty());
+    assert!(changes(&rates, 30.0).is_empty());
+    for asked in [means.1.get(), rates.1.get()] {
+        assert!(asked < 15 * 2000, "{asked}");
+    }
 }
 
 proptest! {
-    /// The best of all segmentations, found the slow way.
     #[test]
-    fn pelt_is_exact(values in prop::collection::vec(-3.0_f64..3.0, 1..40), penalty in 0.5_f64..9.0) {
-        let sums = Sums::of(values.iter().map(|v| (*v, 1.0)));
-        let total = |changes: &[usize]| {
-            let mut ends = changes.to_vec();
-            ends.push(values.len());
-            let mut start = 0;
-            let mut cost = penalty * changes.len() as f64;
-            for end in ends {
-                cost += sums.squares(start, end);
-                start = end;
-            }
-            cost
-        };
-        let mut best = vec![-penalty];
-        for end in 1..=values.len() {
-            let least = (0..end).map(|start| best[start] + penalty + sums.squares(start, end));
-            best.push(least.fold(f64::INFINITY, f64::min));
-        }
-        let found = total(&pelt(values.len(), penalty, |a, b| sums.squares(a, b)));
-        prop_assert!((found - best[values.len()]).abs() < 1e-9, "{} instead of {}", found, best[values.len()]);
+    fn changes_of_means_are_the_best(values in levels(-3.0..3.0), penalty in 0.5_f64..9.0) {
+        let sums = Sums::of(values.iter().map(|(v, weight)| (*v, *weight)));
+        let (found, least) = costs(&sums, penalty);
+        prop_assert!((found - least).abs() < 1e-6, "{} instead of {}", found, least);
+    }
+
+    #[test]
+    fn changes_of_rates_are_the_best(rates in levels(-9.0..2.0), seed in 0_u64..1000, penalty in 0.5_f64..9.0) {
+        let mut rng = SplitMix64::new(seed);
+        let hits = rates.iter().map(|(ln, exposure)| {
+            let tries = (exposure * 20.0) as usize;
+            ((0..tries).filter(|_| rng.chance(ln.exp().min(1.0))).count() as f64, *exposure)
+        });
+        let (found, least) = costs(&CountSums::of(hits), penalty);
+        prop_assert!((found - least).abs() < 1e-6, "{} instead of {}", found, least);
     }
 
     #[test]

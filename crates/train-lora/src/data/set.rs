@@ -11,6 +11,7 @@ use nightshift_core::config::Overlong;
 use nightshift_core::jsonl::Lines;
 use nightshift_model::{Chat, Example, Judged, ModelError, Preference, encode_chat, encode_text, turns_end};
 use nightshift_verify::words;
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -248,14 +249,17 @@ pub(crate) fn load(
     let chats = rows.iter().any(|row| row.body.samples().iter().any(|s| matches!(s, Sample::Chat { .. })));
     let text = text.open(chats)?;
     check_template(&text, &rows, rules.loss_on)?;
-    let mut truncated = Vec::new();
-    let fitted: Vec<Result<Lesson, Dropped>> =
-        rows.into_iter().map(|row| lesson(&text, &row, rules, &mut truncated)).collect();
+    // Rows do not know of each other: every core takes some, and they come back in order.
+    let fitted: Vec<Result<(Lesson, Option<Noted>), Dropped>> =
+        rows.par_iter().map(|row| lesson(&text, row, rules)).collect();
     refuse_template(&fitted)?;
-    let mut lessons = Vec::with_capacity(fitted.len());
+    let (mut lessons, mut truncated) = (Vec::with_capacity(fitted.len()), Vec::new());
     for row in fitted {
         match row {
-            Ok(row) => lessons.push(row),
+            Ok((row, cut)) => {
+                lessons.push(row);
+                truncated.extend(cut);
+            }
             Err(row) => dropped.push(row),
         }
     }
@@ -286,8 +290,8 @@ fn learned(sample: &Sample, loss_on: LossOn) -> Vec<usize> {
     }
 }
 
-/// A row in tokens, cut to length.
-fn lesson(text: &Text, row: &Row, rules: Rules, truncated: &mut Vec<Noted>) -> Result<Lesson, Dropped> {
+/// A row in tokens, cut to length; what was cut.
+fn lesson(text: &Text, row: &Row, rules: Rules) -> Result<(Lesson, Option<Noted>), Dropped> {
     let encode = |sample: &Sample| encode(text, sample, rules.loss_on);
     let taught = match &row.body {
         Body::Answer(sample) => encode(sample).map(Taught::Answer),
@@ -299,12 +303,12 @@ fn lesson(text: &Text, row: &Row, rules: Rules, truncated: &mut Vec<Noted>) -> R
         }
     };
     let mut taught = taught.map_err(|error| unlearnable(&row.name, &error))?;
-    truncated.extend(fit_in(text, &row.name, &mut taught, (rules.max_length, rules.overlong))?);
+    let cut = fit_in(text, &row.name, &mut taught, (rules.max_length, rules.overlong))?;
     let wire = match &row.body {
         Body::Answer(sample) | Body::Judged(sample, _) => sample.wire(&row.name),
         Body::Pair(..) => Value::Null,
     };
-    Ok(Lesson { name: row.name.clone(), question: question(&row.body), taught, wire })
+    Ok((Lesson { name: row.name.clone(), question: question(&row.body), taught, wire }, cut))
 }
 
 /// Cuts what is too long down to the limit, where that is the policy; what was cut. Refuses by name what

@@ -177,8 +177,8 @@ fn recurs(look: &Look<'_>, group: &Group, all: u64) -> Pattern {
     draft.pattern(&[&group.text], excerpts(group.first.lines()))
 }
 
-/// Whether the error came or went in the middle: the hours that had any calls, but not this error, before it
-/// was first (after it was last) seen are more than chance leaves out.
+/// Whether the error came or went in the middle: the calls of the hours before it was first (after it was last)
+/// seen are more than chance leaves out. An hour counts by its calls: a weekend without an error says little.
 fn comes_or_goes(look: &Look<'_>, group: &Group, templates: usize) -> Vec<Pattern> {
     let active = look.findings.detected.active.list();
     let seen = group.hours.list();
@@ -187,12 +187,15 @@ fn comes_or_goes(look: &Look<'_>, group: &Group, templates: usize) -> Vec<Patter
     else {
         return Vec::new();
     };
-    let chance = |quiet: usize| {
-        let share = quiet as f64 / active.len() as f64;
+    let calls = |quiet: &dyn Fn(i32) -> bool| {
+        active.iter().filter(|(hour, _)| quiet(*hour)).map(|(_, calls)| f64::from(*calls)).sum::<f64>()
+    };
+    let chance = |quiet: &dyn Fn(i32) -> bool| {
+        let share = calls(quiet) / calls(&|_| true);
         (1.0 - share).powi(seen.len().min(10_000) as i32) * templates as f64
     };
-    let before = chance(active.iter().filter(|(hour, _)| hour < first).count());
-    let after = chance(active.iter().filter(|(hour, _)| hour > last).count());
+    let before = chance(&|hour| hour < *first);
+    let after = chance(&|hour| hour > *last);
     let mut found = Vec::new();
     let since = (f64::from(end - first) / 24.0).max(1.0);
     if before < CHANCE && first - begin >= QUIET {

@@ -45,8 +45,7 @@ fn list(out: &mut String, recommendations: &[Recommendation]) {
     for one in recommendations {
         let word = format!("{:?}", one.priority).to_lowercase();
         let saved = saving(&one.saving);
-        let saved =
-            if saved.is_empty() { String::new() } else { format!(" &#183; saves {} a day", safe(&saved)) };
+        let saved = if saved.is_empty() { String::new() } else { format!(" &#183; {}", safe(&saved)) };
         let _ = writeln!(
             out,
             "<li class=\"item\"><div><span class=\"badge {word}\">{word}</span> <strong>{}</strong></div>\n\

@@ -56,8 +56,8 @@ fn head(out: &mut String, report: &AnalyzeReport, view: &View) {
     card(out, "Calls", &grouped(view.calls), &format!("{} operations", report.operations.len()));
     card(out, "Errors", &grouped(view.errors), &format!("{share:.2} % of calls"));
     card(out, "Time-outs", &grouped(view.timeouts), "among the errors");
-    card(out, "Cost", &format!("{:.2}", view.cost_usd), "US dollars");
-    let wasted = format!("and {:.2} US dollars", view.wasted_usd);
+    card(out, "Cost", &dollars(view.cost_usd), "US dollars");
+    let wasted = format!("and {} US dollars", dollars(view.wasted_usd));
     card(out, "For nothing", &duration(view.wasted_s), &wasted);
     card(out, "Bad lines", &grouped(bad), if bad == 0 { "all were used" } else { "the rest was used" });
     out.push_str("</section>\n");
@@ -101,17 +101,38 @@ pub(super) fn duration(s: f64) -> String {
     }
 }
 
-/// What a proposal saves a day, in words; empty when that is nothing.
+/// `2,380.29`.
+fn dollars(usd: f64) -> String {
+    let cents = (usd.max(0.0) * 100.0).round() as u64;
+    format!("{}.{:02}", grouped(cents / 100), cents % 100)
+}
+
+/// What a proposal saves a day, and what it costs, in words; empty when that is nothing.
 pub(in crate::reports) fn saving(saving: &Saving) -> String {
-    let mut parts = Vec::new();
-    if saving.seconds_per_day.abs() >= 0.5 {
-        parts.push(duration(saving.seconds_per_day));
+    let parts = [
+        (saving.seconds_per_day, 0.5, duration(saving.seconds_per_day.abs())),
+        (saving.usd_per_day, 0.005, format!("{:.2} USD", saving.usd_per_day.abs())),
+        (saving.failures_per_day, 0.05, format!("{:.1} failures", saving.failures_per_day.abs())),
+    ];
+    let told = |verb: &str, sign: f64| {
+        let parts: Vec<&str> =
+            parts.iter().filter(|part| part.0 * sign >= part.1).map(|part| part.2.as_str()).collect();
+        if parts.is_empty() { None } else { Some(format!("{verb} {} a day", parts.join(", "))) }
+    };
+    [told("saves", 1.0), told("adds", -1.0)].into_iter().flatten().collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_proposal_adds_is_no_saving() {
+        let of = |seconds_per_day, usd_per_day, failures_per_day| {
+            saving(&Saving { seconds_per_day, usd_per_day, failures_per_day })
+        };
+        assert_eq!(of(-3102.0, 15.556, 91.6), "saves 15.56 USD, 91.6 failures a day, adds 51.7 min a day");
+        assert_eq!((of(90.0, 0.0, 0.0), of(0.1, 0.001, -0.01)), ("saves 90.0 s a day".into(), String::new()));
+        assert_eq!((dollars(2380.294), dollars(0.0)), ("2,380.29".to_owned(), "0.00".to_owned()));
     }
-    if saving.usd_per_day.abs() >= 0.005 {
-        parts.push(format!("{:.2} USD", saving.usd_per_day));
-    }
-    if saving.failures_per_day.abs() >= 0.05 {
-        parts.push(format!("{:.1} failures", saving.failures_per_day));
-    }
-    parts.join(", ")
 }
