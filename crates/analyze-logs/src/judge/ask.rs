@@ -2,7 +2,7 @@
 //!
 //! A change is compared with the weeks before it, from the last kept change of the same calls on. Kept changes may
 //! each have done harm too small to be seen; so that it cannot add up, the anchor asks the same against the weeks
-//! before the first of them. The chain begins anew after [`CHAIN_WEEKS`], for a world that slowly changes by itself
+//! before the first of them. The chain begins anew after `CHAIN_WEEKS`, for a world that slowly changes by itself
 //! is no change's fault, and after a change that a person confirmed.
 
 use nightshift_core::Failure;
