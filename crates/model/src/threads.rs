@@ -1,7 +1,7 @@
 //! How many threads a computation may use, and how rows are shared among them.
 //!
 //! The number is explicit everywhere; nothing reads the environment. With one thread nothing of
-//! rayon is touched. Results depend on that number at most: rows are cut by it alone, or ([`Threads::rows_of`])
+//! rayon is touched. Results depend on that number at most: rows are cut by it alone, or (`Threads::rows_of`)
 //! do not feel how they are cut.
 
 use std::cell::Cell;
