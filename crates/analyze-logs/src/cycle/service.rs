@@ -23,6 +23,8 @@ use crate::learning;
 
 /// Between two looks at the clock and at requests.
 const TICK: Duration = Duration::from_millis(200);
+/// Between two looks at a lock that is just being taken.
+const GLANCE: Duration = Duration::from_millis(5);
 /// `status` holds the lock for an instant: `start` waits that out.
 const PATIENCE: Duration = Duration::from_secs(1);
 const LOCK: &str = "analyze-logs-loop";
@@ -41,15 +43,22 @@ fn running(ctx: &Ctx) -> Result<Option<i32>, Failure> {
     if !path.exists() {
         return Ok(None);
     }
-    match Lock::take(&path, ctx.tool) {
-        Ok(_) => Ok(None),
-        Err(failure) if failure.exit() == Exit::Busy => {
-            let holder = files::read_text(&path)?;
-            let pid = holder.split_once("(pid ").and_then(|(_, rest)| rest.split_once(')'));
-            let pid = pid.and_then(|(pid, _)| pid.parse().ok());
-            Ok(Some(pid.ok_or_else(|| Failure::failed(format!("{} names no process", path.display())))?))
+    let end = ctx.clock.elapsed() + PATIENCE;
+    loop {
+        match Lock::take(&path, ctx.tool) {
+            Ok(_) => return Ok(None),
+            Err(failure) if failure.exit() != Exit::Busy => return Err(failure),
+            Err(_) => {}
         }
-        Err(failure) => Err(failure),
+        let holder = files::read_text(&path)?;
+        let pid = holder.split_once("(pid ").and_then(|(_, rest)| rest.split_once(')'));
+        if let Some(pid) = pid.and_then(|(pid, _)| pid.parse().ok()) {
+            return Ok(Some(pid));
+        }
+        // Who takes the lock writes its name an instant later.
+        if ctx.clock.elapsed() >= end || !ctx.clock.sleep(GLANCE, &ctx.stop) {
+            return Err(Failure::failed(format!("{} names no process", path.display())));
+        }
     }
 }
 
